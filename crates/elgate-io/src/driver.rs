@@ -1,0 +1,91 @@
+//! The driver: one shard's door to the outside.
+
+use crate::{Completion, Op, Platform, Token};
+use elgate_types::{Monotonic, WallTime};
+use std::io;
+use std::sync::Arc;
+
+/// How long [`Driver::poll`] may wait for a first completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    Never,
+    /// Until that time.
+    Until(Monotonic),
+    /// Until something completes or somebody wakes the driver.
+    Forever,
+}
+
+/// What a driver turned out to be, for start-up logs, `/info` and `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverInfo {
+    /// `uring`, `poll` or `sim`.
+    pub backend: &'static str,
+    /// What it found and chose: set-up flags, which operations are native, why a better backend
+    /// was not used. `(name, value)` pairs with stable names.
+    pub facts: Vec<(&'static str, String)>,
+}
+
+/// Interrupts a [`Driver::poll`] that is waiting. Cheap to clone, usable from any thread. A wake
+/// that arrives while nobody waits makes the next wait return at once.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// A waker that calls `wake`.
+    #[must_use]
+    pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self(wake)
+    }
+
+    /// Wakes the driver.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Waker")
+    }
+}
+
+/// *Submit an operation with a token, later get its completion.*
+///
+/// Used from one thread. Operations complete in any order; each completes exactly once, also when
+/// it is cancelled. Operations of one kind on one socket must not overlap (at most one `Send` and
+/// one `Receive` in flight per socket). Dropping a driver waits for what the kernel still owns.
+pub trait Driver {
+    /// Hands over an operation. It may already be under way when this returns, or only after the
+    /// next [`poll`](Self::poll). Never blocks, never fails: failures are completions.
+    fn submit(&mut self, token: Token, op: Op);
+
+    /// Asks for the operations with this token to end early. They still complete: with
+    /// `ECANCELED`, or normally if they were too far along.
+    fn cancel(&mut self, token: Token);
+
+    /// Starts what was submitted, waits as told, and appends what has completed to `completions`.
+    /// Returns early, perhaps with nothing, when woken.
+    ///
+    /// # Errors
+    /// Only when the backend itself is broken; operations report their own errors.
+    fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()>;
+
+    /// How many operations have not completed yet.
+    fn in_flight(&self) -> usize;
+
+    /// A handle that interrupts `poll`.
+    fn waker(&self) -> Waker;
+
+    /// The monotonic clock.
+    fn now(&self) -> Monotonic;
+
+    /// The wall clock.
+    fn wall_time(&self) -> WallTime;
+
+    /// The blocking side of the same world.
+    fn platform(&self) -> Arc<dyn Platform>;
+
+    /// What this driver is.
+    fn info(&self) -> DriverInfo;
+}

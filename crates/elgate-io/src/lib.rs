@@ -1,0 +1,31 @@
+//! Completion-based I/O behind one interface.
+//!
+//! Everything in Elgate that touches a device, a socket, a clock or a timer does it here, in one
+//! of two ways:
+//!
+//! * [`Driver`]: *submit an operation with a token, later get its completion.* One driver per
+//!   shard, used from that shard's thread only. The data path.
+//! * [`Platform`]: blocking calls for the control path (opening, listing, renaming, recovery,
+//!   zero-filling). Used from control threads, and from a driver through [`Op::Blocking`].
+//!
+//! | backend | file | what it is |
+//! |---|---|---|
+//! | `uring` | `uring/` | one io_uring per shard |
+//! | `poll` | `poll/` | epoll for sockets, a small pool for files; when io_uring is absent or forbidden |
+//! | `sim` | `sim/` | in memory, virtual time, seeded faults |
+//!
+//! [`conformance`] is the suite that each of them passes.
+
+mod buffer;
+mod driver;
+mod handle;
+mod op;
+mod platform;
+mod shared_map;
+
+pub use buffer::Buffer;
+pub use driver::{Driver, DriverInfo, Wait, Waker};
+pub use handle::{File, FileIdentity, Listener, Socket};
+pub use op::{BlockingCall, BlockingReply, Completion, FutexWord, Op, Outcome, Token};
+pub use platform::{DirectoryEntry, OpenOptions, Platform};
+pub use shared_map::SharedMap;
