@@ -14,14 +14,18 @@
 //! | `poll` | `poll/` | epoll for sockets, a small pool for files; when io_uring is absent or forbidden |
 //! | `sim` | `sim/` | in memory, virtual time, seeded faults |
 //!
-//! [`conformance`] is the suite that each of them passes.
+//! `conformance` is the suite that each of them passes.
 
 mod buffer;
+mod clock;
 mod driver;
+pub mod futex;
 mod handle;
+pub mod ids;
 mod op;
 mod platform;
 mod shared_map;
+mod sys;
 
 pub use buffer::Buffer;
 pub use driver::{Driver, DriverInfo, Wait, Waker};

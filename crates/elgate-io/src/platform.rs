@@ -109,4 +109,7 @@ pub trait Platform: Send + Sync + Debug {
 
     /// The wall clock.
     fn wall_time(&self) -> WallTime;
+
+    /// 64 random bits for an identifier or a salt: the kernel's, or seeded in the simulator.
+    fn random_u64(&self) -> u64;
 }
