@@ -1,0 +1,1 @@
+export { ElgateError, type ElgateErrorCode } from './errors.js';

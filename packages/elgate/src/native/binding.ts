@@ -1,0 +1,175 @@
+// What the native addon exposes, as it exposes it: numbers, byte arrays and JSON text. Everything
+// above this folder speaks in the parsed shapes at the end of this file.
+
+/** The engine, in this process. */
+export interface NativeEngine {
+  /** Hot reload, all or nothing. Answers JSON `{ added, removed, changed, unchanged }`. */
+  applyRoutes(routesJson: string): Promise<string>;
+  pause(route: string): void;
+  resume(route: string): void;
+  flush(route: string): Promise<void>;
+  /** JSON, see `EngineStatus`. */
+  status(): string;
+  ringPath(): string;
+  /** Drains for at most `drainMs`, then stops. Answers JSON `{ drained, undelivered: { route: count } }`. */
+  close(drainMs: number): Promise<string>;
+}
+
+/** A producer on a ring. Never blocks. */
+export interface NativeClient {
+  /** The handle of a route, known to this client alone. Throws on a bad name. */
+  route(name: string): number;
+  /**
+   * Puts `count` records, packed as `{ u32le length, bytes }*`, into the ring as one submission.
+   * Answers the operation id of the first (1 or more), or the negative number of an error code.
+   */
+  submit(route: number, packed: Uint8Array, packedBytes: number, count: number): number;
+  /** Puts one record into the ring. Answers as `submit` does. */
+  post(route: number, data: Uint8Array | string): number;
+  /**
+   * Fills `out` with groups of five: operation id, record count, first LSN, status (0 or an error
+   * code), level. Answers the number of groups; fewer than fit means there are no more.
+   */
+  drain(out: Float64Array): number;
+  /** The doorbell: called at most once until the next `drain`. */
+  onReady(callback: () => void): void;
+  /** Lets the doorbell keep the process alive, or no longer. */
+  ref(): void;
+  unref(): void;
+  /** Rings the doorbell once `delivered(route)` has reached `lsn`. */
+  watchDelivered(route: number, lsn: number): void;
+  delivered(route: number): number;
+  daemonAlive(): boolean;
+  dataDir(): string;
+  /** Submissions whose completion has not been drained. */
+  outstanding(): number;
+  spaceAvailable(): boolean;
+  /** Rings the doorbell once the ring has space. */
+  notifySpace(): void;
+  close(): void;
+}
+
+/** What one read of a log answers. */
+export interface NativeReadResult {
+  data: Uint8Array;
+  /** Groups of four: LSN, time in microseconds, offset and length in `data`. */
+  index: Float64Array;
+  /** JSON `[{ from, to, reason }]`: records that are damaged or gone. */
+  gaps: string;
+  /** Nothing more is durable at this moment. */
+  caughtUp: boolean;
+}
+
+/** Tails a log, in any process. */
+export interface NativeReader {
+  read(maxBytes: number, waitMs: number): Promise<NativeReadResult>;
+  commit(lsn: number): Promise<void>;
+  committed(): number;
+  close(): void;
+}
+
+/** The addon. */
+export interface Binding {
+  NativeEngine: { open(configJson: string): Promise<NativeEngine> };
+  NativeClient: { connect(ringPath: string, waitMs: number): Promise<NativeClient> };
+  NativeReader: { open(directory: string, from: string, reader: string | null): Promise<NativeReader> };
+  describeLog(directory: string): string;
+  doctor(configJson: string): string;
+  errorTable(): string;
+  buildInfo(): string;
+}
+
+/** `NativeEngine.status()`, parsed. */
+export interface EngineStatus {
+  build: { version: string; sha: string };
+  mode: string;
+  cores: number;
+  shards: ShardStatus[];
+  memory: { what: string; bytes: number; why: string }[];
+  routes: RouteStatus[];
+  uptime_s: number;
+}
+
+export interface ShardStatus {
+  index: number;
+  pinned_core: number | null;
+  backend: string;
+  facts: Record<string, unknown>;
+  busy_ratio: number;
+  ring: {
+    path: string;
+    used_slots: number;
+    slots: number;
+    participants: number;
+    corrupt: number;
+    aborted: number;
+  };
+}
+
+export type RouteState = 'running' | 'paused' | 'parked' | 'retrying' | 'recovering';
+
+export interface RouteStatus {
+  name: string;
+  sink: 'file' | 'http' | 'none';
+  state: RouteState;
+  durable_lsn: number;
+  next_lsn: number;
+  delivered_lsn: number;
+  lag_records: number;
+  wal_bytes: number;
+  appended_records_total: number;
+  appended_bytes_total: number;
+  delivered_records_total: number;
+  retries_total: number;
+  refused_total: number;
+  batches_total: number;
+  write_seconds_sum: number;
+  /** Cumulative, as in Prometheus: writes that took at most `le` seconds. */
+  write_latency_buckets: [le_seconds: number, count: number][];
+  last_error: { at: number; message: string; code: string } | null;
+}
+
+/** `describeLog()`, parsed. */
+export interface LogDescription {
+  segments: {
+    name: string;
+    sequence: number;
+    first_lsn: number;
+    last_lsn: number;
+    bytes: number;
+    state: string;
+  }[];
+  durable_lsn: number;
+  visible_lsn: number;
+  delivered_lsn: number;
+  next_lsn: number;
+  cursors: { name: string; lsn: number }[];
+  writer: { pid: number; alive: boolean } | null;
+}
+
+/** `doctor()`, parsed. */
+export interface DoctorReport {
+  findings: { id: string; level: 'ok' | 'warn' | 'fail'; what: string; advice: string }[];
+}
+
+/** `buildInfo()`, parsed. */
+export interface BuildInfo {
+  version: string;
+  sha: string;
+  target: string;
+  profile: string;
+}
+
+/** `NativeEngine.close()`, parsed. */
+export interface DrainOutcome {
+  drained: boolean;
+  undelivered: Record<string, number>;
+}
+
+/** `NativeEngine.applyRoutes()`, parsed. */
+export interface RouteChanges {
+  added: string[];
+  removed: string[];
+  changed: string[];
+  unchanged: string[];
+}
