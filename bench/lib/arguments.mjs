@@ -1,0 +1,43 @@
+// The benchmark command's arguments: `CASE [--json] [--rounds N] [--seconds N] [--dir DIR]`.
+
+import { parseArgs } from 'node:util';
+
+/** Wrong usage; the message says what is right. */
+export class Usage extends Error {}
+
+const USAGE = (cases) =>
+  `usage: npm run -s bench -- CASE [--json] [--rounds N] [--seconds N] [--dir DIR]
+  CASE       ${cases.join(', ')}
+  --json     one JSON object instead of a table
+  --rounds   how often Elgate, the floor and the peers take turns (default 5)
+  --seconds  how long each measurement of a round takes (default 2)
+  --dir      where to write; on the device that is meant (default .cache/bench in the clone)`;
+
+/**
+ * @param {string[]} argv
+ * @param {string[]} cases
+ * @returns {{name: string, json: boolean, rounds: number, seconds: number, directory?: string}}
+ */
+export function readArguments(argv, cases) {
+  const options = {
+    json: { type: 'boolean', default: false },
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '2' },
+    dir: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  };
+  let parsed;
+  try {
+    parsed = parseArgs({ args: argv, options, allowPositionals: true });
+  } catch (error) {
+    throw new Usage(`${error.message}\n${USAGE(cases)}`);
+  }
+  const { values, positionals } = parsed;
+  if (values.help || positionals.length !== 1) throw new Usage(USAGE(cases));
+  if (!cases.includes(positionals[0])) throw new Usage(`no case is called '${positionals[0]}'\n${USAGE(cases)}`);
+  const rounds = Number(values.rounds);
+  const seconds = Number(values.seconds);
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Usage(`--rounds takes a whole number from 1, not '${values.rounds}'`);
+  if (!(seconds > 0)) throw new Usage(`--seconds takes a number above 0, not '${values.seconds}'`);
+  return { name: positionals[0], json: values.json, rounds, seconds, directory: values.dir };
+}

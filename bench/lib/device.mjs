@@ -1,0 +1,41 @@
+// The Rust side of the benchmarks, in a process of its own: the bare device, and the log through
+// its Rust interface. One request, one answer, so that rounds alternate with everybody else's.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { root, targetDir } from '../../scripts/lib/paths.mjs';
+
+export class Device {
+  #child;
+  #lines;
+
+  /** Builds the program if need be, and starts it. Its files go to `directory`. */
+  static async start(directory) {
+    const target = targetDir();
+    const built = spawnSync('cargo', ['build', '--release', '--locked', '-p', 'elgate-bench-log'], {
+      cwd: root,
+      env: { ...process.env, CARGO_TARGET_DIR: target },
+      stdio: ['ignore', process.stderr, process.stderr],
+    });
+    if (built.error || built.status !== 0) throw new Error(`cannot build the benchmark: ${built.error?.message ?? 'see above'}`);
+    return new Device(join(target, 'release/elgate-bench-log'), directory);
+  }
+
+  constructor(program, directory) {
+    this.#child = spawn(program, [directory], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+  }
+
+  /** @returns {Promise<Record<string, number>>} */
+  async request(text) {
+    this.#child.stdin.write(`${text}\n`);
+    const { value, done } = await this.#lines.next();
+    if (done) throw new Error(`the benchmark program ended at the request '${text}'`);
+    return JSON.parse(value);
+  }
+
+  close() {
+    this.#child.stdin.end();
+  }
+}

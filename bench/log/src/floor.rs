@@ -1,0 +1,102 @@
+//! The bare device: what no log on this file system can beat.
+//!
+//! One file, written full with zeros and synced beforehand, so that a write changes data and no
+//! metadata; opened with `O_DIRECT`; each write carries `RWF_DSYNC`, so it returns when the device
+//! has it. One write at a time.
+
+use crate::samples::Samples;
+use serde_json::{Value, json};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+const FILE_BYTES: usize = 64 << 20;
+const SMALL_BYTES: usize = 4 << 10;
+const LARGE_BYTES: usize = 256 << 10;
+const ALIGNMENT: usize = 4096;
+
+pub(crate) struct Floor {
+    file: File,
+    source: AlignedBytes,
+    offset: usize,
+}
+
+impl Floor {
+    /// Makes the file.
+    pub(crate) fn prepare(directory: &Path) -> io::Result<Self> {
+        let path = directory.join("floor");
+        let mut zeros = File::create(&path)?;
+        for _ in 0..FILE_BYTES / LARGE_BYTES {
+            zeros.write_all(&[0; LARGE_BYTES])?;
+        }
+        zeros.sync_all()?;
+        File::open(directory)?.sync_all()?;
+        let file = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
+        Ok(Self { file, source: AlignedBytes::filled(LARGE_BYTES, 0xe1), offset: 0 })
+    }
+
+    /// Small writes for half of `time`, large ones for the other half.
+    pub(crate) fn measure(&mut self, time: Duration) -> io::Result<Value> {
+        let mut small = Samples::collect(time / 2, || self.write(SMALL_BYTES))?;
+        let large = Samples::collect(time / 2, || self.write(LARGE_BYTES))?;
+        Ok(json!({
+            "write_4k_p50_us": small.percentile_us(50),
+            "write_4k_p95_us": small.percentile_us(95),
+            "write_4k_mean_us": small.mean_us(),
+            "write_256k_mb_s": large.per_second() * LARGE_BYTES as f64 / 1e6,
+        }))
+    }
+
+    fn write(&mut self, bytes: usize) -> io::Result<()> {
+        if self.offset + bytes > FILE_BYTES {
+            self.offset = 0;
+        }
+        let part = libc::iovec { iov_base: self.source.base.cast(), iov_len: bytes };
+        let offset = libc::off_t::try_from(self.offset).map_err(io::Error::other)?;
+        // SAFETY: `part` describes `bytes` initialised bytes of `source`, alive for the call.
+        let written = unsafe {
+            libc::pwritev2(self.file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_DSYNC)
+        };
+        match usize::try_from(written) {
+            Err(_) => Err(io::Error::last_os_error()),
+            Ok(written) if written != bytes => {
+                Err(io::Error::other(format!("wrote {written} of {bytes} bytes")))
+            }
+            Ok(_) => {
+                self.offset += bytes.next_multiple_of(SMALL_BYTES);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Block-aligned memory, as direct writes need it.
+struct AlignedBytes {
+    base: *mut u8,
+    layout: Layout,
+}
+
+impl AlignedBytes {
+    fn filled(bytes: usize, value: u8) -> Self {
+        let layout = Layout::from_size_align(bytes, ALIGNMENT).expect("a size below isize::MAX");
+        // SAFETY: the layout's size is not zero.
+        let base = unsafe { alloc_zeroed(layout) };
+        if base.is_null() {
+            handle_alloc_error(layout);
+        }
+        // SAFETY: `base` is the start of `bytes` writable bytes.
+        unsafe { base.write_bytes(value, bytes) };
+        Self { base, layout }
+    }
+}
+
+impl Drop for AlignedBytes {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, freed once.
+        unsafe { dealloc(self.base, self.layout) };
+    }
+}

@@ -1,0 +1,70 @@
+// Redis as a durable stream: XADD with appendfsync always, over a private Unix socket.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { Numbered } from '../lib/payload.mjs';
+import { manyAtOnce, oneAtATime, percentile } from '../lib/samples.mjs';
+
+const STREAM = 'records';
+const OUTSTANDING = 256;
+const READ_AT_ONCE = 10_000;
+
+export async function redis(directory, seconds) {
+  const { default: Redis } = await import('ioredis');
+  const socket = join(directory, 'redis.sock');
+  const settings = {
+    port: 0, unixsocket: socket, dir: directory, appendonly: 'yes', appendfsync: 'always', save: '', logfile: 'redis.log',
+  };
+  const server = spawn('redis-server', Object.entries(settings).flatMap(([key, value]) => [`--${key}`, String(value)]), {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const started = new Promise((_, reject) => server.once('error', reject));
+  const connect = (options) =>
+    new Redis({ path: socket, retryStrategy: (attempt) => (attempt <= 200 ? 25 : null), maxRetriesPerRequest: null, ...options });
+  const client = connect({});
+  // A command of its own per call, or many calls in one write: Redis is at its best with each.
+  const pipelined = connect({ enableAutoPipelining: true });
+  client.on('error', () => {});
+  pipelined.on('error', () => {});
+  await Promise.race([Promise.all([client.ping(), pipelined.ping()]), started]);
+  await requireDurable(client);
+
+  const numbered = new Numbered();
+  const add = (connection) => connection.xadd(STREAM, '*', 'p', numbered.next());
+  async function* stored() {
+    let from = '-';
+    for (;;) {
+      const entries = await client.xrangeBuffer(STREAM, from, '+', 'COUNT', READ_AT_ONCE);
+      for (const [, [, payload]] of entries) yield payload;
+      if (entries.length < READ_AT_ONCE) return;
+      from = `(${entries.at(-1)[0]}`;
+    }
+  }
+  return {
+    name: 'redis',
+    async round() {
+      const single = await oneAtATime(seconds, () => add(client));
+      return {
+        append_p50_us: percentile(single.samples_us, 50),
+        append_p95_us: percentile(single.samples_us, 95),
+        append_per_s: single.per_s,
+        append_256_per_s: await manyAtOnce(seconds, OUTSTANDING, () => add(pipelined)),
+      };
+    },
+    async close() {
+      await numbered.verify('redis', stored());
+      const ended = once(server, 'exit');
+      client.disconnect();
+      pipelined.disconnect();
+      server.kill('SIGTERM');
+      await ended;
+    },
+    kill: () => server.kill('SIGKILL'),
+  };
+}
+
+async function requireDurable(client) {
+  const [, value] = await client.config('GET', 'appendfsync');
+  if (value !== 'always') throw new Error(`redis runs with appendfsync ${value}, which is not the same durability`);
+}

@@ -1,0 +1,39 @@
+// better-sqlite3 as a durable queue: WAL, synchronous=FULL, one table of blobs.
+
+import { join } from 'node:path';
+import { Numbered } from '../lib/payload.mjs';
+import { oneAtATimeBlocking, percentile } from '../lib/samples.mjs';
+
+const ROWS_PER_TRANSACTION = 1000;
+
+export async function sqlite(directory, seconds) {
+  const { default: Database } = await import('better-sqlite3');
+  const database = new Database(join(directory, 'peer.sqlite'));
+  database.pragma('journal_mode = WAL');
+  database.pragma('synchronous = FULL');
+  database.exec('CREATE TABLE records (id INTEGER PRIMARY KEY, payload BLOB NOT NULL)');
+  const insert = database.prepare('INSERT INTO records (payload) VALUES (?)');
+  const numbered = new Numbered();
+  const one = () => insert.run(numbered.next());
+  const thousand = database.transaction(() => {
+    for (let row = 0; row < ROWS_PER_TRANSACTION; row += 1) one();
+  });
+  return {
+    name: 'better-sqlite3',
+    async round() {
+      const single = oneAtATimeBlocking(seconds, one);
+      const grouped = oneAtATimeBlocking(seconds, thousand);
+      return {
+        append_p50_us: percentile(single.samples_us, 50),
+        append_p95_us: percentile(single.samples_us, 95),
+        append_per_s: single.per_s,
+        append_many_per_s: grouped.per_s * ROWS_PER_TRANSACTION,
+      };
+    },
+    async close() {
+      const rows = database.prepare('SELECT payload FROM records ORDER BY id').pluck().iterate();
+      await numbered.verify('better-sqlite3', rows);
+      database.close();
+    },
+  };
+}
