@@ -40,10 +40,11 @@ export function check(history) {
   checkNothingLost(history, records, deliveries, broken);
   checkRecoveries(history, broken);
   for (const { label, ms, limit } of history.resumed ?? []) {
-    if (ms > limit) broken("I7", `acknowledgements came again only ${ms.toFixed(0)} ms after ${label} (limit ${limit} ms)`);
+    if (ms > limit)
+      broken('I7', `acknowledgements came again only ${ms.toFixed(0)} ms after ${label} (limit ${limit} ms)`);
   }
   for (const { what, value, limit } of history.leaks ?? []) {
-    if (value > limit) broken("I8", `${what}: ${value}, more than ${limit}`);
+    if (value > limit) broken('I8', `${what}: ${value}, more than ${limit}`);
   }
 
   const measured = history.injected > 0 && records.acked > 0;
@@ -71,10 +72,12 @@ export function check(history) {
 export function describe(result) {
   if (result.violations.length > 0) {
     const kinds = Object.entries(result.count).map(([invariant, times]) => `${invariant} x ${times}`);
-    return `${kinds.join(", ")}; first: ${result.violations[0].invariant}: ${result.violations[0].story}`;
+    return `${kinds.join(', ')}; first: ${result.violations[0].invariant}: ${result.violations[0].story}`;
   }
-  if (!result.measured) return "NOT MEASURED: nothing was acknowledged, or nothing was killed while data flowed";
-  return Object.entries(result.figures).map(([name, value]) => `${name} ${value}`).join(", ");
+  if (!result.measured) return 'NOT MEASURED: nothing was acknowledged, or nothing was killed while data flowed';
+  return Object.entries(result.figures)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ');
 }
 
 const name = (record) =>
@@ -90,33 +93,37 @@ function readEvents(history, broken) {
   let highestId;
 
   for (const event of history.events) {
-    if (event.type === "invoke") {
-      if (byId.has(event.id)) broken("I2", `id ${event.id} was sent twice: the harness is broken`);
+    if (event.type === 'invoke') {
+      if (byId.has(event.id)) broken('I2', `id ${event.id} was sent twice: the harness is broken`);
       byId.set(event.id, { ...event, floor: highest, floorId: highestId, outcome: undefined, lsn: undefined });
       continue;
     }
     const record = byId.get(event.id);
     if (!record) {
-      broken("I2", `an outcome (${event.type}) came for ${event.id}, which was never sent`);
+      broken('I2', `an outcome (${event.type}) came for ${event.id}, which was never sent`);
       continue;
     }
-    if (record.outcome && record.outcome !== event.type && event.type !== "info") {
-      broken("I5", `${name(record)} was first reported ${record.outcome}, then ${event.type}`);
+    if (record.outcome && record.outcome !== event.type && event.type !== 'info') {
+      broken('I5', `${name(record)} was first reported ${record.outcome}, then ${event.type}`);
     }
-    if (event.type === "fail") {
-      record.outcome = "fail";
+    if (event.type === 'fail') {
+      record.outcome = 'fail';
       record.code = event.code;
       failed += 1;
-    } else if (event.type === "ok") {
-      if (record.outcome !== "ok") acked += 1;
-      record.outcome = "ok";
+    } else if (event.type === 'ok') {
+      if (record.outcome !== 'ok') acked += 1;
+      record.outcome = 'ok';
       record.level = event.level;
       record.lsn = event.lsn;
       const other = byLsn.get(event.lsn);
-      if (other && other !== record) broken("I3", `LSN ${event.lsn} was given to ${name(other)} and to ${name(record)}`);
+      if (other && other !== record)
+        broken('I3', `LSN ${event.lsn} was given to ${name(other)} and to ${name(record)}`);
       byLsn.set(event.lsn, record);
       if (event.lsn <= record.floor) {
-        broken("I3", `${name(record)} was sent after ${record.floorId} had been acknowledged at LSN ${record.floor}, yet got LSN ${event.lsn}`);
+        broken(
+          'I3',
+          `${name(record)} was sent after ${record.floorId} had been acknowledged at LSN ${record.floor}, yet got LSN ${event.lsn}`,
+        );
       }
       if (event.lsn > highest) {
         highest = event.lsn;
@@ -127,11 +134,11 @@ function readEvents(history, broken) {
 
   const last = new Map();
   for (const record of byId.values()) {
-    if (record.outcome !== "ok") continue;
+    if (record.outcome !== 'ok') continue;
     const lane = `${record.producer}.${record.incarnation}`;
     const before = last.get(lane);
     if (before && before.sequence < record.sequence && before.lsn >= record.lsn) {
-      broken("I3", `${name(before)} got LSN ${before.lsn}, the later ${name(record)} got LSN ${record.lsn}`);
+      broken('I3', `${name(before)} got LSN ${before.lsn}, the later ${name(record)} got LSN ${record.lsn}`);
     }
     last.set(lane, record);
   }
@@ -151,25 +158,30 @@ function readReceipts(history, records, broken) {
 
   history.receipts.forEach((receipt, index) => {
     const record = records.byId.get(receipt.id);
-    const where = `receipt ${index + 1}${receipt.key ? ` (key ${receipt.key})` : ""}`;
+    const where = `receipt ${index + 1}${receipt.key ? ` (key ${receipt.key})` : ''}`;
     if (!record) {
-      broken("I2", `${where} holds ${receipt.id ?? "bytes without an id"}, which nobody sent`);
+      broken('I2', `${where} holds ${receipt.id ?? 'bytes without an id'}, which nobody sent`);
       return;
     }
-    if (record.hash !== receipt.hash) broken("I2", `${where} holds ${name(record)} with bytes other than those sent`);
-    if (record.outcome === "fail") broken("I5", `${where} delivers ${name(record)}, which had failed with ${record.code}`);
+    if (record.hash !== receipt.hash) broken('I2', `${where} holds ${name(record)} with bytes other than those sent`);
+    if (record.outcome === 'fail')
+      broken('I5', `${where} delivers ${name(record)}, which had failed with ${record.code}`);
 
-    if (history.sink === "http") {
+    if (history.sink === 'http') {
       if (!receipt.key?.startsWith(`${history.route}/`)) {
-        broken("I4", `${where} for ${name(record)} has no idempotency key "${history.route}/<lsn>"`);
+        broken('I4', `${where} for ${name(record)} has no idempotency key "${history.route}/<lsn>"`);
       } else {
         const known = keys.get(receipt.key);
         if (known && (known.hash !== receipt.hash || known.id !== receipt.id)) {
-          broken("I4", `key ${receipt.key} came with ${known.id} at receipt ${known.index + 1} and with ${receipt.id} at ${where}`);
+          broken(
+            'I4',
+            `key ${receipt.key} came with ${known.id} at receipt ${known.index + 1} and with ${receipt.id} at ${where}`,
+          );
         }
         if (!known) keys.set(receipt.key, { id: receipt.id, hash: receipt.hash, index });
         const other = keyOf.get(receipt.id);
-        if (other && other !== receipt.key) broken("I4", `${name(record)} came under ${other} and under ${receipt.key}`);
+        if (other && other !== receipt.key)
+          broken('I4', `${name(record)} came under ${other} and under ${receipt.key}`);
         keyOf.set(receipt.id, receipt.key);
       }
     }
@@ -180,19 +192,23 @@ function readReceipts(history, records, broken) {
     }
     if (first.has(receipt.id)) {
       duplicates += 1;
-      if (history.sink === "file") broken("I4", `${name(record)} stands twice in the file: at line ${first.get(receipt.id) + 1} and at line ${index + 1}`);
+      if (history.sink === 'file')
+        broken(
+          'I4',
+          `${name(record)} stands twice in the file: at line ${first.get(receipt.id) + 1} and at line ${index + 1}`,
+        );
       return;
     }
     first.set(receipt.id, index);
-    if (record.outcome !== "ok") unacknowledged += 1;
+    if (record.outcome !== 'ok') unacknowledged += 1;
 
     const lsn = receipt.lsn ?? record.lsn;
     if (receipt.lsn !== undefined && record.lsn !== undefined && receipt.lsn !== record.lsn) {
-      broken("I3", `${where} gives ${name(record)} LSN ${receipt.lsn}, its acknowledgement said ${record.lsn}`);
+      broken('I3', `${where} gives ${name(record)} LSN ${receipt.lsn}, its acknowledgement said ${record.lsn}`);
     }
     if (lsn === undefined) return;
     if (lsn < highest) {
-      broken("I3", `${where}: first delivery of ${name(record)} at LSN ${lsn} after ${highestId} at LSN ${highest}`);
+      broken('I3', `${where}: first delivery of ${name(record)} at LSN ${lsn} after ${highestId} at LSN ${highest}`);
     } else {
       highest = lsn;
       highestId = receipt.id;
@@ -206,19 +222,22 @@ function checkNothingLost(history, records, deliveries, broken) {
   let before;
   for (const record of records.byId.values()) {
     const delivered = deliveries.first.has(record.id);
-    if (record.outcome === "ok" && !delivered && !excused(record.id)) {
-      const after = before ? `; the one before it that arrived is ${before.id}` : "; nothing before it arrived";
-      broken("I1", `${name(record)} was acknowledged ${record.level} at LSN ${record.lsn} and never delivered${after}`);
+    if (record.outcome === 'ok' && !delivered && !excused(record.id)) {
+      const after = before ? `; the one before it that arrived is ${before.id}` : '; nothing before it arrived';
+      broken('I1', `${name(record)} was acknowledged ${record.level} at LSN ${record.lsn} and never delivered${after}`);
     }
     if (delivered) before = record;
   }
   const total = history.durable;
   const arrived = deliveries.first.size + (history.pending?.size ?? 0) + (history.dead?.size ?? 0);
   if (total !== undefined && arrived < total) {
-    broken("I1", `the log is durable up to LSN ${total}, but only ${arrived} records are delivered, pending or dead-lettered`);
+    broken(
+      'I1',
+      `the log is durable up to LSN ${total}, but only ${arrived} records are delivered, pending or dead-lettered`,
+    );
   }
   if (total !== undefined && arrived > total) {
-    broken("I2", `${arrived} records were delivered from a log of ${total}`);
+    broken('I2', `${arrived} records were delivered from a log of ${total}`);
   }
 }
 
@@ -226,7 +245,7 @@ function checkRecoveries(history, broken) {
   const [reference, ...others] = history.recovered ?? [];
   for (const other of others) {
     if (other.digest !== reference.digest) {
-      broken("I6", `${other.label} left the far end with ${other.digest}, ${reference.label} with ${reference.digest}`);
+      broken('I6', `${other.label} left the far end with ${other.digest}, ${reference.label} with ${reference.digest}`);
     }
   }
 }

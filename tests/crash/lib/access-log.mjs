@@ -1,30 +1,33 @@
 // Real data: Debian's nginx on a loopback port, driven by wrk, and the access log that it writes meanwhile.
 
-import { spawnSync } from "node:child_process";
-import fs from "node:fs";
-import http from "node:http";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
-import { freePort } from "./sandbox.mjs";
-import { until } from "./wait.mjs";
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import http from 'node:http';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePort } from './sandbox.mjs';
+import { until } from './wait.mjs';
 
-const TRAFFIC = path.join(path.dirname(fileURLToPath(import.meta.url)), "traffic.lua");
+const TRAFFIC = path.join(path.dirname(fileURLToPath(import.meta.url)), 'traffic.lua');
 
-const has = (tool) => spawnSync("sh", ["-c", `command -v ${tool}`], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` } }).status === 0;
+const has = (tool) =>
+  spawnSync('sh', ['-c', `command -v ${tool}`], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` } })
+    .status === 0;
 
 /** The tools that are still missing after an attempt to install them, which needs root and apt. */
 export function missingTools(say) {
-  const missing = () => ["nginx", "wrk"].filter((tool) => !has(tool));
+  const missing = () => ['nginx', 'wrk'].filter((tool) => !has(tool));
   if (missing().length === 0) return [];
-  if (process.getuid() !== 0 || !has("apt-get")) return missing();
-  say(`installing ${missing().join(" and ")}`);
-  const apt = (...args) => spawnSync("apt-get", args, { stdio: "ignore", env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" } });
-  const packages = ["nginx-light", "wrk"];
+  if (process.getuid() !== 0 || !has('apt-get')) return missing();
+  say(`installing ${missing().join(' and ')}`);
+  const apt = (...args) =>
+    spawnSync('apt-get', args, { stdio: 'ignore', env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } });
+  const packages = ['nginx-light', 'wrk'];
   // RUNLEVEL keeps the package from starting a service of its own.
-  process.env.RUNLEVEL = "1";
-  if (apt("install", "-y", "--no-install-recommends", ...packages).status !== 0) {
-    apt("update", "-q");
-    apt("install", "-y", "--no-install-recommends", ...packages);
+  process.env.RUNLEVEL = '1';
+  if (apt('install', '-y', '--no-install-recommends', ...packages).status !== 0) {
+    apt('update', '-q');
+    apt('install', '-y', '--no-install-recommends', ...packages);
   }
   return missing();
 }
@@ -49,7 +52,7 @@ http {
   server {
     listen 127.0.0.1:${port};
     location /ok { return 200 "fine\\n"; }
-    location /large { return 200 "${"0123456789abcdef".repeat(64)}\\n"; }
+    location /large { return 200 "${'0123456789abcdef'.repeat(64)}\\n"; }
     location /missing { return 404; }
     location /moved { return 301 /ok; }
     location /forbidden { return 403; }
@@ -60,27 +63,27 @@ http {
 
 /** Drives nginx until its access log holds `lines` lines, and returns exactly that many, as `Lines`. */
 export async function makeAccessLog(sandbox, { lines, seed }) {
-  const dir = sandbox.path("nginx");
+  const dir = sandbox.path('nginx');
   fs.mkdirSync(dir);
   const port = await freePort();
-  fs.writeFileSync(path.join(dir, "nginx.conf"), configuration(dir, port));
+  fs.writeFileSync(path.join(dir, 'nginx.conf'), configuration(dir, port));
   const env = { PATH: `${process.env.PATH}:/usr/sbin` };
-  const nginx = sandbox.spawn("nginx", ["-p", dir, "-c", path.join(dir, "nginx.conf")], { log: "nginx.log", env });
-  await until("nginx to answer", () => answers(port), {
+  const nginx = sandbox.spawn('nginx', ['-p', dir, '-c', path.join(dir, 'nginx.conf')], { log: 'nginx.log', env });
+  await until('nginx to answer', () => answers(port), {
     everyMs: 20,
-    abort: () => (nginx.exitCode === null ? undefined : `nginx ended: ${sandbox.tailOf("nginx.log")}`),
+    abort: () => (nginx.exitCode === null ? undefined : `nginx ended: ${sandbox.tailOf('nginx.log')}`),
   });
 
-  const log = path.join(dir, "access.log");
+  const log = path.join(dir, 'access.log');
   const url = `http://127.0.0.1:${port}`;
   let written = 0;
   for (let round = 0; round < 30 && written < lines; round += 1) {
-    const args = ["-t1", "-c32", "-d2s", "-s", TRAFFIC, url, "--", String(seed + round)];
-    const { code, stdout, stderr } = await sandbox.run("wrk", args);
+    const args = ['-t1', '-c32', '-d2s', '-s', TRAFFIC, url, '--', String(seed + round)];
+    const { code, stdout, stderr } = await sandbox.run('wrk', args);
     if (code !== 0) throw new Error(`wrk failed: ${stderr}`);
     written += Number(/(\d+) requests in/.exec(stdout)?.[1] ?? 0);
   }
-  nginx.kill("SIGQUIT");
+  nginx.kill('SIGQUIT');
   await nginx.ended;
   const all = new Lines(fs.readFileSync(log));
   if (all.count < lines) throw new Error(`nginx logged ${all.count} lines, fewer than the ${lines} wanted`);
@@ -89,11 +92,11 @@ export async function makeAccessLog(sandbox, { lines, seed }) {
 
 function answers(port) {
   return new Promise((resolve) => {
-    const probe = http.get({ host: "127.0.0.1", port, path: "/ok", agent: false }, (response) => {
+    const probe = http.get({ host: '127.0.0.1', port, path: '/ok', agent: false }, (response) => {
       response.resume();
-      response.on("end", () => resolve(true));
+      response.on('end', () => resolve(true));
     });
-    probe.on("error", () => resolve(false));
+    probe.on('error', () => resolve(false));
   });
 }
 
@@ -120,7 +123,10 @@ export class Lines {
 
   slice(from, to) {
     const offset = this.starts[from];
-    return new Lines(this.bytes(from, to), this.starts.slice(from, to + 1).map((start) => start - offset));
+    return new Lines(
+      this.bytes(from, to),
+      this.starts.slice(from, to + 1).map((start) => start - offset),
+    );
   }
 }
 

@@ -1,7 +1,7 @@
 // Kills the daemon again and again while data flows, and proves that it did: a kill counts only if the daemon had
 // made progress since its start (or had work waiting in the ring while it recovered) and still had some to do.
 
-import { now, sleep, spin, until } from "./wait.mjs";
+import { now, sleep, spin, until } from './wait.mjs';
 
 /** No restart may take longer than this until acknowledgements come again. */
 const RESUME_LIMIT_MS = 15_000;
@@ -51,7 +51,10 @@ export class Assassin {
   /** Waits until progress comes again after the last start, and notes how long that took. */
   async resume() {
     const { progress } = this.phase;
-    await until("progress after a restart", () => progress() > this.#base, { timeoutMs: WAIT_MS, abort: this.phase.abort });
+    await until('progress after a restart', () => progress() > this.#base, {
+      timeoutMs: WAIT_MS,
+      abort: this.phase.abort,
+    });
     const ms = now() - this.#since;
     this.#startupMs = this.#startupMs * 0.8 + ms * 0.2;
     this.resumed.push({ label: `start ${this.resumed.length + 1}`, ms, limit: RESUME_LIMIT_MS });
@@ -64,7 +67,7 @@ export class Assassin {
     for (let bursts = random.int(0, 2); bursts > 0; bursts -= 1) {
       const target = progress() + random.int(1, Math.max(1, step));
       burst();
-      await until("progress within a round", () => progress() >= target || outstanding() === 0, {
+      await until('progress within a round', () => progress() >= target || outstanding() === 0, {
         timeoutMs: WAIT_MS,
         abort: this.phase.abort,
       });
@@ -72,7 +75,7 @@ export class Assassin {
     burst();
     if (random.chance(0.5)) spin(random.int(0, 1_500));
     else await sleep(random.int(0, 6));
-    this.kills[outstanding() > 0 ? "flow" : "idle"] += 1;
+    this.kills[outstanding() > 0 ? 'flow' : 'idle'] += 1;
   }
 
   /** Before the daemon is up: while it loads, scans, cuts, replays the ring. */
@@ -82,7 +85,7 @@ export class Assassin {
     const limit = random.next() * this.#startupMs * 1.2;
     await sleep(limit);
     const moved = progress() > this.#base;
-    const kind = outstanding() === 0 ? "idle" : moved ? "flow" : "recovery";
+    const kind = outstanding() === 0 ? 'idle' : moved ? 'flow' : 'recovery';
     this.kills[kind] += 1;
   }
 }

@@ -1,9 +1,9 @@
 // The daemon under test: the real `elgate serve` as a process of its own, started, killed and started again.
 
-import fs from "node:fs";
-import http from "node:http";
-import { CLI } from "./sandbox.mjs";
-import { now, until } from "./wait.mjs";
+import fs from 'node:fs';
+import http from 'node:http';
+import { CLI } from './sandbox.mjs';
+import { now, until } from './wait.mjs';
 
 export class Daemon {
   #child;
@@ -11,7 +11,7 @@ export class Daemon {
   kills = 0;
 
   /** `config` is the path of an elgate.toml; `admin` is "host:port" as written there. */
-  constructor(sandbox, { config, admin, env = {}, log = "daemon.log" }) {
+  constructor(sandbox, { config, admin, env = {}, log = 'daemon.log' }) {
     Object.assign(this, { sandbox, config, admin, env, log });
   }
 
@@ -25,10 +25,10 @@ export class Daemon {
 
   /** Starts the process and returns at once; the caller waits for the progress it is interested in. */
   start(env = {}) {
-    if (this.alive) throw new Error("the daemon is running already");
+    if (this.alive) throw new Error('the daemon is running already');
     this.#expected = false;
     this.startedAt = now();
-    this.#child = this.sandbox.spawn(process.execPath, [CLI, "serve", "--config", this.config], {
+    this.#child = this.sandbox.spawn(process.execPath, [CLI, 'serve', '--config', this.config], {
       log: this.log,
       env: { ...this.env, ...env },
     });
@@ -44,20 +44,24 @@ export class Daemon {
 
   /** Waits until the control API says that the daemon is ready. */
   async ready(timeoutMs = 20_000) {
-    await until("the daemon to be ready", async () => (await this.get("/readyz").catch(() => undefined))?.status === 200, {
-      timeoutMs,
-      everyMs: 10,
-      abort: () => this.deathReason(),
-    });
+    await until(
+      'the daemon to be ready',
+      async () => (await this.get('/readyz').catch(() => undefined))?.status === 200,
+      {
+        timeoutMs,
+        everyMs: 10,
+        abort: () => this.deathReason(),
+      },
+    );
     return this;
   }
 
   /** SIGKILL; resolves when the kernel has buried it. */
   async kill() {
-    if (!this.alive) throw new Error(this.deathReason() ?? "the daemon is not running");
+    if (!this.alive) throw new Error(this.deathReason() ?? 'the daemon is not running');
     this.#expected = true;
     this.kills += 1;
-    this.#child.kill("SIGKILL");
+    this.#child.kill('SIGKILL');
     return this.#child.ended;
   }
 
@@ -66,8 +70,8 @@ export class Daemon {
     if (!this.alive) return undefined;
     this.#expected = true;
     const child = this.#child;
-    child.kill("SIGTERM");
-    const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
+    child.kill('SIGTERM');
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
     const outcome = await child.ended;
     clearTimeout(timer);
     return outcome;
@@ -85,15 +89,15 @@ export class Daemon {
   }
 
   get(path) {
-    return request(this.admin, "GET", path);
+    return request(this.admin, 'GET', path);
   }
 
   post(path, body) {
-    return request(this.admin, "POST", path, body);
+    return request(this.admin, 'POST', path, body);
   }
 
   async status() {
-    return (await this.get("/status")).json;
+    return (await this.get('/status')).json;
   }
 
   openFiles() {
@@ -103,15 +107,16 @@ export class Daemon {
 
 /** One request to the control API: `{ status, text, json }`. */
 export function request(admin, method, path, body) {
-  const [host, port] = admin.split(":");
+  const [host, port] = admin.split(':');
   const text = body === undefined ? undefined : JSON.stringify(body);
   return new Promise((resolve, reject) => {
-    const headers = text === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(text) };
+    const headers =
+      text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
     const outgoing = http.request({ host, port, method, path, headers, agent: false, timeout: 5_000 }, (response) => {
       const chunks = [];
-      response.on("data", (chunk) => chunks.push(chunk));
-      response.on("error", reject);
-      response.on("end", () => {
+      response.on('data', (chunk) => chunks.push(chunk));
+      response.on('error', reject);
+      response.on('end', () => {
         const answer = Buffer.concat(chunks).toString();
         let json;
         try {
@@ -122,8 +127,8 @@ export function request(admin, method, path, body) {
         resolve({ status: response.statusCode, text: answer, json });
       });
     });
-    outgoing.on("timeout", () => outgoing.destroy(new Error(`no answer to ${method} ${path} within 5 s`)));
-    outgoing.on("error", reject);
+    outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer to ${method} ${path} within 5 s`)));
+    outgoing.on('error', reject);
     outgoing.end(text);
   });
 }

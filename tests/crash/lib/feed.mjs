@@ -1,8 +1,8 @@
 // Feeds lines into one `elgate put ROUTE --json` through its standard input, as fast or slowly as the phase wants, so that
 // kills land while data flows. The put lives through all of them.
 
-import { CLI } from "./sandbox.mjs";
-import { now } from "./wait.mjs";
+import { CLI } from './sandbox.mjs';
+import { now } from './wait.mjs';
 
 export class Feed {
   #lines;
@@ -10,19 +10,19 @@ export class Feed {
   #out = [];
   fed = 0;
 
-  constructor(sandbox, { config, route, lines, level = "durable", env }) {
+  constructor(sandbox, { config, route, lines, level = 'durable', env }) {
     this.#lines = lines;
     this.sandbox = sandbox;
     this.log = `put-${route}.log`;
     this.startedAt = now();
-    this.#child = sandbox.spawn(process.execPath, [CLI, "put", route, "--json", "--wait", level, "--config", config], {
+    this.#child = sandbox.spawn(process.execPath, [CLI, 'put', route, '--json', '--wait', level, '--config', config], {
       log: this.log,
-      stdio: ["pipe", "pipe", "log"],
+      stdio: ['pipe', 'pipe', 'log'],
       env,
     });
-    this.#child.stdout.on("data", (chunk) => this.#out.push(chunk));
+    this.#child.stdout.on('data', (chunk) => this.#out.push(chunk));
     // A put that dies is reported by `finish` with what it said; the broken pipe adds nothing.
-    this.#child.stdin.on("error", () => {});
+    this.#child.stdin.on('error', () => {});
   }
 
   get pid() {
@@ -59,18 +59,20 @@ export class Feed {
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
-      this.#child.kill("SIGKILL");
+      this.#child.kill('SIGKILL');
     }, timeoutMs);
     const { code, signal } = await this.#child.ended;
     clearTimeout(timer);
     const text = Buffer.concat(this.#out).toString().trim();
     let summary;
     try {
-      summary = JSON.parse(text.split("\n").at(-1));
+      summary = JSON.parse(text.split('\n').at(-1));
     } catch {
       summary = undefined;
     }
-    const story = timedOut ? `it did not end within ${timeoutMs} ms` : `${signal ?? `exit ${code}`}: ${text || this.sandbox.tailOf(this.log)}`;
+    const story = timedOut
+      ? `it did not end within ${timeoutMs} ms`
+      : `${signal ?? `exit ${code}`}: ${text || this.sandbox.tailOf(this.log)}`;
     return { code, summary, story };
   }
 }

@@ -1,11 +1,11 @@
 // A data directory, a ring, an admin address and routes of a sandbox's own, and the daemon that serves them.
 
-import fs from "node:fs";
-import path from "node:path";
-import { Daemon } from "./daemon.mjs";
-import { readHead } from "./head-file.mjs";
-import { freePort } from "./sandbox.mjs";
-import { until } from "./wait.mjs";
+import fs from 'node:fs';
+import path from 'node:path';
+import { Daemon } from './daemon.mjs';
+import { readHead } from './head-file.mjs';
+import { freePort } from './sandbox.mjs';
+import { until } from './wait.mjs';
 
 const DRAIN_MS = 60_000;
 
@@ -15,16 +15,16 @@ const DRAIN_MS = 60_000;
  */
 export async function makeGate(sandbox, { routes, env, retry = { initial_ms: 2, max_ms: 50, max_attempts: 0 } }) {
   const gate = {
-    dataDir: sandbox.path("data"),
-    out: sandbox.path("out"),
+    dataDir: sandbox.path('data'),
+    out: sandbox.path('out'),
     admin: `127.0.0.1:${await freePort()}`,
     head: (route) => readHead(gate.dataDir, route),
     durable: (route) => gate.head(route)?.durable ?? 0,
     env: { ELGATE_RING: sandbox.ring },
   };
   const sections = Object.entries(routes).map(([name, settings]) => {
-    const all = settings.sink === "http" ? { retry, ...settings } : settings;
-    return [`[routes.${name}]`, ...Object.entries(all).map(([key, value]) => `${key} = ${toml(value)}`)].join("\n");
+    const all = settings.sink === 'http' ? { retry, ...settings } : settings;
+    return [`[routes.${name}]`, ...Object.entries(all).map(([key, value]) => `${key} = ${toml(value)}`)].join('\n');
   });
   const text = `data_dir = ${toml(gate.dataDir)}
 [ring]
@@ -33,29 +33,32 @@ path = ${toml(sandbox.ring)}
 listen = ${toml(gate.admin)}
 [files]
 root = ${toml(gate.out)}
-${sections.join("\n")}
+${sections.join('\n')}
 `;
   fs.mkdirSync(gate.out);
-  gate.config = sandbox.write("elgate.toml", text);
+  gate.config = sandbox.write('elgate.toml', text);
   gate.daemon = new Daemon(sandbox, { config: gate.config, admin: gate.admin, env });
   gate.outputOf = (route) => path.join(gate.out, routes[route].path);
 
   /** Waits until the sinks have carried out everything that is durable. */
   gate.drained = (names = Object.keys(routes), timeoutMs = DRAIN_MS) =>
     until(
-      `routes ${names.join(", ")} to be delivered up to their durable LSN`,
-      () => names.every((name) => {
-        const head = gate.head(name);
-        return head !== undefined && head.delivered >= head.durable;
-      }),
+      `routes ${names.join(', ')} to be delivered up to their durable LSN`,
+      () =>
+        names.every((name) => {
+          const head = gate.head(name);
+          return head !== undefined && head.delivered >= head.durable;
+        }),
       { timeoutMs, everyMs: 5, abort: () => gate.daemon.deathReason() },
     );
   return gate;
 }
 
 export function toml(value) {
-  if (typeof value === "object") {
-    return `{ ${Object.entries(value).map(([key, inner]) => `${key} = ${toml(inner)}`).join(", ")} }`;
+  if (typeof value === 'object') {
+    return `{ ${Object.entries(value)
+      .map(([key, inner]) => `${key} = ${toml(inner)}`)
+      .join(', ')} }`;
   }
-  return typeof value === "string" ? JSON.stringify(value) : String(value);
+  return typeof value === 'string' ? JSON.stringify(value) : String(value);
 }

@@ -1,20 +1,20 @@
 // Reads a log's head file (RFC 0001, section 4): the watermarks that the writer publishes in shared memory. This is
 // how the harness knows, without asking the daemon, whether data is flowing at the moment of a kill.
 
-import fs from "node:fs";
-import path from "node:path";
+import fs from 'node:fs';
+import path from 'node:path';
 
-const MAGIC = Buffer.from("ELGHEAD1");
+const MAGIC = Buffer.from('ELGHEAD1');
 
 /** `{ visible, durable, delivered, sequence, durableEnd, epoch, first }`, or undefined if there is no log yet. */
 export function readHead(dataDir, route) {
   const bytes = Buffer.alloc(0xb8);
   let descriptor;
   try {
-    descriptor = fs.openSync(path.join(dataDir, route, "head"), "r");
+    descriptor = fs.openSync(path.join(dataDir, route, 'head'), 'r');
     if (fs.readSync(descriptor, bytes, 0, bytes.length, 0) < bytes.length) return undefined;
   } catch (error) {
-    if (error.code === "ENOENT") return undefined;
+    if (error.code === 'ENOENT') return undefined;
     throw error;
   } finally {
     if (descriptor !== undefined) fs.closeSync(descriptor);

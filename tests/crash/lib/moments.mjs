@@ -18,12 +18,15 @@ export function landedInFlow(faults, events) {
       const event = events[next];
       const producer = producerOf(event.id);
       if (!open.has(producer)) open.set(producer, new Set());
-      if (event.type === "invoke") open.get(producer).add(event.id);
+      if (event.type === 'invoke') open.get(producer).add(event.id);
       else open.get(producer).delete(event.id);
       latest.set(producer, event.at);
     }
     const involved = fault.producer === undefined ? [...open.keys()] : [fault.producer];
-    if (involved.some((producer) => open.get(producer)?.size > 0 || fault.at - (latest.get(producer) ?? 0n) < FLOWING_NS)) landed += 1;
+    if (
+      involved.some((producer) => open.get(producer)?.size > 0 || fault.at - (latest.get(producer) ?? 0n) < FLOWING_NS)
+    )
+      landed += 1;
   }
   return landed;
 }

@@ -1,10 +1,10 @@
 // Several producer processes (producer.mjs), each with a journal of its own, that are killed, stopped and replaced. A
 // replacement has the next incarnation.
 
-import path from "node:path";
-import { fileURLToPath } from "node:url";
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const PRODUCER = path.join(path.dirname(fileURLToPath(import.meta.url)), "../producer.mjs");
+const PRODUCER = path.join(path.dirname(fileURLToPath(import.meta.url)), '../producer.mjs');
 
 export class ProducerPool {
   #members = new Map();
@@ -24,7 +24,15 @@ export class ProducerPool {
     const incarnation = (this.#members.get(number)?.incarnation ?? 0) + 1;
     const journal = this.sandbox.path(`producer-${number}-${incarnation}.journal`);
     this.journals.push(journal);
-    const settings = { producer: number, incarnation, journal, routes: this.routes, rate: this.rate, bytes: this.bytes, seed: this.seed };
+    const settings = {
+      producer: number,
+      incarnation,
+      journal,
+      routes: this.routes,
+      rate: this.rate,
+      bytes: this.bytes,
+      seed: this.seed,
+    };
     const child = this.sandbox.spawn(process.execPath, [PRODUCER, JSON.stringify(settings)], {
       log: `producer-${number}.log`,
       env: { ...this.env, ...env },
@@ -32,7 +40,10 @@ export class ProducerPool {
     const member = { child, incarnation, expected: false, journal };
     this.#members.set(number, member);
     child.ended.then(({ code, signal }) => {
-      if (!member.expected) this.unexpected.push(`producer ${number} ended (${signal ?? `exit ${code}`}):\n${this.sandbox.tailOf(`producer-${number}.log`)}`);
+      if (!member.expected)
+        this.unexpected.push(
+          `producer ${number} ended (${signal ?? `exit ${code}`}):\n${this.sandbox.tailOf(`producer-${number}.log`)}`,
+        );
     });
     return child;
   }
@@ -46,7 +57,7 @@ export class ProducerPool {
   async kill(number) {
     const { child } = this.#members.get(number);
     const ended = this.expectDeath(number);
-    child.kill("SIGKILL");
+    child.kill('SIGKILL');
     await ended;
   }
 
@@ -61,20 +72,24 @@ export class ProducerPool {
 
   /** Lets all producers get the outcome of what they sent. Returns what went wrong, if anything. */
   async finish(timeoutMs = 30_000) {
-    const alive = [...this.#members.values()].filter(({ child }) => child.exitCode === null && child.signalCode === null);
+    const alive = [...this.#members.values()].filter(
+      ({ child }) => child.exitCode === null && child.signalCode === null,
+    );
     const late = [];
-    await Promise.all(alive.map(async (member) => {
-      member.expected = true;
-      member.child.kill("SIGCONT");
-      member.child.kill("SIGTERM");
-      const timer = setTimeout(() => {
-        late.push(`${path.basename(member.journal)}: still waiting for outcomes after ${timeoutMs} ms`);
-        member.child.kill("SIGKILL");
-      }, timeoutMs);
-      const { code, signal } = await member.child.ended;
-      clearTimeout(timer);
-      if (code !== 0 && signal !== "SIGKILL") late.push(`${path.basename(member.journal)}: exit ${code ?? signal}`);
-    }));
+    await Promise.all(
+      alive.map(async (member) => {
+        member.expected = true;
+        member.child.kill('SIGCONT');
+        member.child.kill('SIGTERM');
+        const timer = setTimeout(() => {
+          late.push(`${path.basename(member.journal)}: still waiting for outcomes after ${timeoutMs} ms`);
+          member.child.kill('SIGKILL');
+        }, timeoutMs);
+        const { code, signal } = await member.child.ended;
+        clearTimeout(timer);
+        if (code !== 0 && signal !== 'SIGKILL') late.push(`${path.basename(member.journal)}: exit ${code ?? signal}`);
+      }),
+    );
     return [...this.unexpected, ...late];
   }
 }

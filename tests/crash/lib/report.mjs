@@ -1,6 +1,6 @@
 // Collects what every phase found and says it twice: in words as it goes, and as one JSON object at the end.
 
-const MARK = { passed: "ok     ", failed: "FAILED ", skipped: "skipped" };
+const MARK = { passed: 'ok     ', failed: 'FAILED ', skipped: 'skipped' };
 
 export class Report {
   phases = [];
@@ -19,20 +19,20 @@ export class Report {
 
   /** One check: `detail` is the story if it failed, or what it showed if it passed and is worth a word. */
   check(title, passed, detail) {
-    this.#add(title, passed ? "passed" : "failed", passed ? undefined : detail);
+    this.#add(title, passed ? 'passed' : 'failed', passed ? undefined : detail);
     return passed;
   }
 
   pass(title, detail) {
-    this.#add(title, "passed", detail);
+    this.#add(title, 'passed', detail);
   }
 
   fail(title, detail) {
-    this.#add(title, "failed", detail);
+    this.#add(title, 'failed', detail);
   }
 
   skip(title, reason) {
-    this.#add(title, "skipped", reason);
+    this.#add(title, 'skipped', reason);
   }
 
   note(text) {
@@ -51,6 +51,6 @@ export class Report {
   #add(title, outcome, detail) {
     this.counts[outcome] += 1;
     this.#phase.checks.push({ title, outcome, detail });
-    this.write(`  ${MARK[outcome]} ${title}${detail ? `: ${detail}` : ""}`);
+    this.write(`  ${MARK[outcome]} ${title}${detail ? `: ${detail}` : ''}`);
   }
 }

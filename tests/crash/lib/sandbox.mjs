@@ -1,21 +1,21 @@
 // A phase's own place: a directory on a real file system, a ring of its own, and the processes it started.
 // Everything in it is ended (by pid) and removed at the end, also after a failure or Ctrl-C.
 
-import { spawn } from "node:child_process";
-import fs from "node:fs";
-import net from "node:net";
-import os from "node:os";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 const MEMORY_FILE_SYSTEMS = new Map([
-  [0x01021994, "tmpfs"],
-  [0x858458f6, "ramfs"],
+  [0x01021994, 'tmpfs'],
+  [0x858458f6, 'ramfs'],
 ]);
 
-export const REPOSITORY = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
-export const CLI = path.join(REPOSITORY, "packages/elgate/dist/cli/main.js");
-export const FAILPOINTS_ADDON = path.join(REPOSITORY, "packages/elgate/native/elgate.failpoints.node");
+export const REPOSITORY = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
+export const CLI = path.join(REPOSITORY, 'packages/elgate/dist/cli/main.js');
+export const FAILPOINTS_ADDON = path.join(REPOSITORY, 'packages/elgate/native/elgate.failpoints.node');
 
 const open = new Set();
 let count = 0;
@@ -24,23 +24,26 @@ let base;
 /** The first of $TMPDIR, /var/tmp and the repository's cache that is not memory: tmpfs proves nothing about a sync. */
 export function realDirectory(say = console.error) {
   if (base) return base;
-  const cache = path.join(REPOSITORY, ".cache");
-  for (const candidate of [os.tmpdir(), "/var/tmp", cache]) {
+  const cache = path.join(REPOSITORY, '.cache');
+  for (const candidate of [os.tmpdir(), '/var/tmp', cache]) {
     if (candidate === cache) fs.mkdirSync(cache, { recursive: true });
     if (!fs.existsSync(candidate)) continue;
     const memory = MEMORY_FILE_SYSTEMS.get(Number(fs.statfsSync(candidate).type));
-    if (!memory) return (base = candidate);
+    if (!memory) {
+      base = candidate;
+      return base;
+    }
     say(`refusing ${candidate}: it is ${memory}, which proves nothing about a sync; trying the next place`);
   }
-  throw new Error("every temporary directory is in memory: set TMPDIR to a directory on a real disk");
+  throw new Error('every temporary directory is in memory: set TMPDIR to a directory on a real disk');
 }
 
 /** A TCP port of the loopback interface that is free now. */
 export function freePort() {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
       const { port } = server.address();
       server.close(() => resolve(port));
     });
@@ -77,17 +80,17 @@ export class Sandbox {
    * `ended`, a promise of `{ code, signal }`.
    */
   spawn(command, args, { log, stdio, env = {}, cwd = this.dir } = {}) {
-    const descriptor = log ? fs.openSync(this.path(log), "a") : undefined;
+    const descriptor = log ? fs.openSync(this.path(log), 'a') : undefined;
     const child = spawn(command, args, {
       cwd,
       env: { ...cleanEnvironment(), ...env },
-      stdio: stdio ? stdio.map((entry) => (entry === "log" ? descriptor : entry)) : ["ignore", descriptor, descriptor],
+      stdio: stdio ? stdio.map((entry) => (entry === 'log' ? descriptor : entry)) : ['ignore', descriptor, descriptor],
     });
     if (descriptor !== undefined) fs.closeSync(descriptor);
     this.#children.add(child);
     child.ended = new Promise((resolve, reject) => {
-      child.once("error", reject);
-      child.once("close", (code, signal) => {
+      child.once('error', reject);
+      child.once('close', (code, signal) => {
         this.#children.delete(child);
         resolve({ code, signal });
       });
@@ -98,17 +101,17 @@ export class Sandbox {
 
   /** Runs a process to its end and returns what it said. Never throws for an exit code. */
   async run(command, args, { input, timeoutMs = 60_000, ...options } = {}) {
-    const child = this.spawn(command, args, { ...options, stdio: ["pipe", "pipe", "pipe"] });
+    const child = this.spawn(command, args, { ...options, stdio: ['pipe', 'pipe', 'pipe'] });
     const out = [];
     const err = [];
-    child.stdout.on("data", (chunk) => out.push(chunk));
-    child.stderr.on("data", (chunk) => err.push(chunk));
-    child.stdin.on("error", () => {});
-    child.stdin.end(input ?? "");
+    child.stdout.on('data', (chunk) => out.push(chunk));
+    child.stderr.on('data', (chunk) => err.push(chunk));
+    child.stdin.on('error', () => {});
+    child.stdin.end(input ?? '');
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
-      child.kill("SIGKILL");
+      child.kill('SIGKILL');
     }, timeoutMs);
     const { code, signal } = await child.ended;
     clearTimeout(timer);
@@ -123,9 +126,9 @@ export class Sandbox {
   /** The last lines of a log in this sandbox, for the story of a failure. */
   tailOf(log, lines = 15) {
     try {
-      return fs.readFileSync(this.path(log), "utf8").trimEnd().split("\n").slice(-lines).join("\n");
+      return fs.readFileSync(this.path(log), 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
     } catch {
-      return "(no output)";
+      return '(no output)';
     }
   }
 
@@ -155,35 +158,39 @@ export class Sandbox {
     } else {
       fs.rmSync(this.dir, { recursive: true, force: true, maxRetries: 3 });
     }
-    for (const name of fs.readdirSync("/dev/shm")) {
+    for (const name of fs.readdirSync('/dev/shm')) {
       const own = path.basename(this.ring);
-      if (name === own || name.startsWith(`${own}.`)) fs.rmSync(path.join("/dev/shm", name), { force: true });
+      if (name === own || name.startsWith(`${own}.`)) fs.rmSync(path.join('/dev/shm', name), { force: true });
     }
   }
 }
 
 /** Closes every open sandbox when the process is interrupted or ends. */
 export function closeOnExit() {
-  for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]]) {
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ]) {
     process.once(signal, () => {
       for (const sandbox of [...open]) sandbox.closeNow();
       process.exit(code);
     });
   }
-  process.once("exit", () => {
+  process.once('exit', () => {
     for (const sandbox of [...open]) sandbox.closeNow();
   });
 }
 
 function endByPid(child) {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  child.kill("SIGCONT");
-  child.kill("SIGKILL");
+  child.kill('SIGCONT');
+  child.kill('SIGKILL');
 }
 
 /** The environment without settings of the caller's own Elgate, which would reach into the test. */
 function cleanEnvironment() {
-  const kept = ["ELGATE_TEST_KEEP", "ELGATE_BACKEND"];
-  const entries = Object.entries(process.env).filter(([name]) => !name.startsWith("ELGATE_") || kept.includes(name));
-  return { ...Object.fromEntries(entries), NO_COLOR: "1" };
+  const kept = ['ELGATE_TEST_KEEP', 'ELGATE_BACKEND'];
+  const entries = Object.entries(process.env).filter(([name]) => !name.startsWith('ELGATE_') || kept.includes(name));
+  return { ...Object.fromEntries(entries), NO_COLOR: '1' };
 }

@@ -1,22 +1,24 @@
 // Makes the end of a stopped log look as a power cut may leave it: the beginning of a batch that was never completed, after
 // the last batch that was. Layout: RFC 0001, section 4.
 
-import fs from "node:fs";
-import path from "node:path";
+import fs from 'node:fs';
+import path from 'node:path';
 
-const SEGMENT_MAGIC = "ELGSEG01";
-const BATCH_MAGIC = "EBAT";
+const SEGMENT_MAGIC = 'ELGSEG01';
+const BATCH_MAGIC = 'EBAT';
 const BLOCK = 4096;
 
 /** Tears the newest segment of `route` that holds a batch. Returns where, or undefined if there is no room for it. */
 export function tearTail(dataDir, route, random) {
-  const newest = segments(dataDir, route).filter(({ batches }) => batches > 0).at(-1);
+  const newest = segments(dataDir, route)
+    .filter(({ batches }) => batches > 0)
+    .at(-1);
   if (!newest || newest.end + 2 * BLOCK > newest.size) return undefined;
   const torn = Buffer.alloc(BLOCK + 1_000);
   for (let at = 0; at < torn.length; at += 1) torn[at] = random.int(0, 255);
   newest.magic.copy(torn);
   torn.writeUInt32LE(2 * BLOCK, 8);
-  const descriptor = fs.openSync(newest.file, "r+");
+  const descriptor = fs.openSync(newest.file, 'r+');
   fs.writeSync(descriptor, torn, 0, torn.length, newest.end);
   fs.fsyncSync(descriptor);
   fs.closeSync(descriptor);
@@ -28,7 +30,7 @@ export function segments(dataDir, route) {
   const dir = path.join(dataDir, route);
   const found = [];
   for (const name of fs.readdirSync(dir)) {
-    if (!name.endsWith(".wal")) continue;
+    if (!name.endsWith('.wal')) continue;
     const file = path.join(dir, name);
     const bytes = fs.readFileSync(file);
     if (!isMagic(bytes.subarray(0, 8), SEGMENT_MAGIC)) continue;
@@ -39,10 +41,23 @@ export function segments(dataDir, route) {
       const length = bytes.readUInt32LE(end + 8);
       if (length < BLOCK || length % BLOCK !== 0 || end + length > bytes.length) break;
       magic = bytes.subarray(end, end + 4);
-      offsets.push({ offset: end, bytes: length, records: bytes.readUInt32LE(end + 0x18), firstLsn: Number(bytes.readBigUInt64LE(end + 0x10)) });
+      offsets.push({
+        offset: end,
+        bytes: length,
+        records: bytes.readUInt32LE(end + 0x18),
+        firstLsn: Number(bytes.readBigUInt64LE(end + 0x10)),
+      });
       end += length;
     }
-    found.push({ file, size: bytes.length, sequence: Number(bytes.readBigUInt64LE(0x20)), batches: offsets.length, end, offsets, magic });
+    found.push({
+      file,
+      size: bytes.length,
+      sequence: Number(bytes.readBigUInt64LE(0x20)),
+      batches: offsets.length,
+      end,
+      offsets,
+      magic,
+    });
   }
   return found.sort((a, b) => a.sequence - b.sequence);
 }

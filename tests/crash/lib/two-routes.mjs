@@ -1,15 +1,15 @@
 // The end of every phase with several producers: one file route and one HTTP route, drained, recovered twice, checked.
 
-import { check, describe } from "../checker.mjs";
-import { digestOf, readJournals, readReceipts, receiptsOfFile } from "./history.mjs";
-import { landedInFlow } from "./moments.mjs";
+import { check, describe } from '../checker.mjs';
+import { digestOf, readJournals, readReceipts, receiptsOfFile } from './history.mjs';
+import { landedInFlow } from './moments.mjs';
 
-export const FILE_ROUTE = "orders";
-export const HTTP_ROUTE = "hooks";
+export const FILE_ROUTE = 'orders';
+export const HTTP_ROUTE = 'hooks';
 
 export const routesFor = (receiver) => ({
-  [FILE_ROUTE]: { sink: "file", path: "orders.log", segment_bytes: 4 << 20 },
-  [HTTP_ROUTE]: { sink: "http", url: receiver.url, segment_bytes: 4 << 20, timeout_ms: 5_000 },
+  [FILE_ROUTE]: { sink: 'file', path: 'orders.log', segment_bytes: 4 << 20 },
+  [HTTP_ROUTE]: { sink: 'http', url: receiver.url, segment_bytes: 4 << 20, timeout_ms: 5_000 },
 });
 
 /** The daemon runs and the producers have finished. Drains, recovers again, and reports on both routes. */
@@ -26,25 +26,28 @@ export async function conclude({ report, gate, receiver, pool, faults, resumed, 
     states[FILE_ROUTE].push({ label, digest: digestOf(output) });
     states[HTTP_ROUTE].push({ label, digest: keys() });
   };
-  note("the run");
+  note('the run');
   await daemon.kill();
   await daemon.start().ready();
   await gate.drained();
-  note("a recovery after a kill at rest");
+  note('a recovery after a kill at rest');
   await daemon.stop();
   await daemon.start().ready();
   await gate.drained();
-  note("a start after an orderly stop");
+  note('a start after an orderly stop');
   await daemon.stop();
 
   const journals = readJournals(pool.journals);
   const all = [...journals.values()].flat().sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
   const injected = landedInFlow(faults, all);
   const { receipts, how } = readReceipts(receiver.journal, HTTP_ROUTE);
-  const leaks = openFiles === undefined ? [] : [{ what: "open files of the daemon after the last restart", value: openFiles, limit: 256 }];
+  const leaks =
+    openFiles === undefined
+      ? []
+      : [{ what: 'open files of the daemon after the last restart', value: openFiles, limit: 256 }];
   for (const [route, sink, arrived] of [
-    [FILE_ROUTE, "file", receiptsOfFile(output)],
-    [HTTP_ROUTE, "http", receipts],
+    [FILE_ROUTE, 'file', receiptsOfFile(output)],
+    [HTTP_ROUTE, 'http', receipts],
   ]) {
     const result = check({
       route,

@@ -1,20 +1,22 @@
 // Phase `file`: the whole access log through `elgate put` into a file route, the daemon killed at random all the while.
 // At the end the file is the log, byte for byte.
 
-import fs from "node:fs";
-import { check, describe } from "../checker.mjs";
-import { Assassin } from "../lib/assassin.mjs";
-import { Feed } from "../lib/feed.mjs";
-import { makeGate } from "../lib/gate.mjs";
-import { digestOf, eventsOfPut, idsByHash, receiptsOfFile } from "../lib/history.mjs";
+import fs from 'node:fs';
+import { check, describe } from '../checker.mjs';
+import { Assassin } from '../lib/assassin.mjs';
+import { Feed } from '../lib/feed.mjs';
+import { makeGate } from '../lib/gate.mjs';
+import { digestOf, eventsOfPut, idsByHash, receiptsOfFile } from '../lib/history.mjs';
 
-const ROUTE = "access";
+const ROUTE = 'access';
 /** More kills than these may not be counted before the run gives up: nothing flowed. */
 const IDLE_KILLS_MAX = 200;
 const OPEN_FILES_MAX = 128;
 
 export async function run({ sandbox, random, report, lines, kills }) {
-  const gate = await makeGate(sandbox, { routes: { [ROUTE]: { sink: "file", path: "access.log", segment_bytes: 4 << 20 } } });
+  const gate = await makeGate(sandbox, {
+    routes: { [ROUTE]: { sink: 'file', path: 'access.log', segment_bytes: 4 << 20 } },
+  });
   const { daemon } = gate;
   await daemon.start().ready();
   const feed = new Feed(sandbox, { config: gate.config, route: ROUTE, lines });
@@ -36,43 +38,64 @@ export async function run({ sandbox, random, report, lines, kills }) {
   const openFiles = daemon.openFiles();
 
   const { code, summary, story } = await feed.finish();
-  report.check("put ended with success", code === 0, story);
+  report.check('put ended with success', code === 0, story);
   report.check(
-    "put says that every line is durable",
-    summary?.sent === lines.count && summary?.acked === lines.count && summary?.level === "durable" && summary?.route === ROUTE,
+    'put says that every line is durable',
+    summary?.sent === lines.count &&
+      summary?.acked === lines.count &&
+      summary?.level === 'durable' &&
+      summary?.route === ROUTE,
     `expected ${lines.count} sent and acked, got ${story}`,
   );
   await gate.drained();
-  report.check("the file is byte-identical to the log", fs.readFileSync(output).equals(lines.buffer), differenceOf(output, lines));
+  report.check(
+    'the file is byte-identical to the log',
+    fs.readFileSync(output).equals(lines.buffer),
+    differenceOf(output, lines),
+  );
 
   // Recover from the same log again, twice: after a kill when all is done, and after an orderly stop.
-  const recovered = [{ label: "the run", digest: digestOf(output) }];
+  const recovered = [{ label: 'the run', digest: digestOf(output) }];
   await daemon.kill();
   await daemon.start().ready();
   await gate.drained();
-  recovered.push({ label: "a recovery after a kill at rest", digest: digestOf(output) });
+  recovered.push({ label: 'a recovery after a kill at rest', digest: digestOf(output) });
   const stopped = await daemon.stop();
-  report.check("SIGTERM drains and ends with 0", stopped.code === 0, `${stopped.signal ?? `exit ${stopped.code}`}:\n${sandbox.tailOf(daemon.log)}`);
+  report.check(
+    'SIGTERM drains and ends with 0',
+    stopped.code === 0,
+    `${stopped.signal ?? `exit ${stopped.code}`}:\n${sandbox.tailOf(daemon.log)}`,
+  );
   await daemon.start().ready();
   await gate.drained();
-  recovered.push({ label: "a start after an orderly stop", digest: digestOf(output) });
+  recovered.push({ label: 'a start after an orderly stop', digest: digestOf(output) });
 
   const events = eventsOfPut(lines, summary?.acked ?? 0);
   const result = check({
     route: ROUTE,
-    sink: "file",
+    sink: 'file',
     events,
     receipts: receiptsOfFile(output, idsByHash(events)),
     durable: gate.durable(ROUTE),
     injected: assassin.counted,
     recovered,
     resumed: assassin.resumed,
-    leaks: [{ what: "open files of the daemon after the last restart", value: openFiles, limit: OPEN_FILES_MAX }],
+    leaks: [{ what: 'open files of the daemon after the last restart', value: openFiles, limit: OPEN_FILES_MAX }],
   });
-  report.check(`${kills} kills landed while data flowed`, assassin.counted >= kills, `only ${assassin.counted}: NOT MEASURED`);
-  report.check("nothing lost, reordered, altered or doubled", result.measured && result.violations.length === 0, describe(result));
+  report.check(
+    `${kills} kills landed while data flowed`,
+    assassin.counted >= kills,
+    `only ${assassin.counted}: NOT MEASURED`,
+  );
+  report.check(
+    'nothing lost, reordered, altered or doubled',
+    result.measured && result.violations.length === 0,
+    describe(result),
+  );
   report.figures({ ...result.figures, kills: assassin.kills, put: summary });
-  report.note(`kills: ${assassin.kills.flow} in flow, ${assassin.kills.recovery} in recovery, ${assassin.kills.idle} not counted`);
+  report.note(
+    `kills: ${assassin.kills.flow} in flow, ${assassin.kills.recovery} in recovery, ${assassin.kills.idle} not counted`,
+  );
   report.note(describe(result));
   await daemon.stop();
 }
