@@ -43,11 +43,11 @@ In another terminal, here:
 
 function serve(entry) {
   // In a session of its own, so that one Ctrl-C reaches the daemon once: from here.
-  const daemon = spawn(
-    process.execPath,
-    [entry, 'serve', '--config', 'elgate.toml', ...process.argv.slice(2)],
-    { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], detached: true },
-  );
+  const daemon = spawn(process.execPath, [entry, 'serve', '--config', 'elgate.toml', ...process.argv.slice(2)], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    detached: true,
+  });
   const last = {};
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {

@@ -49,7 +49,9 @@ function summary(results) {
   for (const [name, { passed, failed, skipped, seconds, reason }] of results) {
     const mark = failed > 0 ? red('failed ') : passed === 0 && skipped > 0 ? yellow('skipped') : green('passed ');
     const counts = format({ passed, failed, skipped });
-    console.log(`${mark} ${name.padEnd(14)} ${counts.padEnd(40)} ${duration(seconds).padStart(12)}  ${reason}`.trimEnd());
+    console.log(
+      `${mark} ${name.padEnd(14)} ${counts.padEnd(40)} ${duration(seconds).padStart(12)}  ${reason}`.trimEnd(),
+    );
   }
 }
 
@@ -70,7 +72,8 @@ for (const step of steps) {
   const start = process.hrtime.bigint();
   const result = { ...(await perform(step, results, context)), seconds: secondsSince(start) };
   results.set(step.name, result);
-  const word = result.failed > 0 ? red('FAILED') : result.passed === 0 && result.skipped > 0 ? yellow('SKIPPED') : green('ok');
+  const word =
+    result.failed > 0 ? red('FAILED') : result.passed === 0 && result.skipped > 0 ? yellow('SKIPPED') : green('ok');
   const why = result.reason ? `: ${result.reason}` : '';
   console.log(`${bold(step.name)} ${word}${why} (${duration(result.seconds)})`);
 }

@@ -37,7 +37,8 @@ export function readArguments(argv, cases) {
   if (!cases.includes(positionals[0])) throw new Usage(`no case is called '${positionals[0]}'\n${USAGE(cases)}`);
   const rounds = Number(values.rounds);
   const seconds = Number(values.seconds);
-  if (!Number.isInteger(rounds) || rounds < 1) throw new Usage(`--rounds takes a whole number from 1, not '${values.rounds}'`);
+  if (!Number.isInteger(rounds) || rounds < 1)
+    throw new Usage(`--rounds takes a whole number from 1, not '${values.rounds}'`);
   if (!(seconds > 0)) throw new Usage(`--seconds takes a number above 0, not '${values.seconds}'`);
   return { name: positionals[0], json: values.json, rounds, seconds, directory: values.dir };
 }

@@ -2,6 +2,7 @@
 // its Rust interface. One request, one answer, so that rounds alternate with everybody else's.
 
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { root, targetDir } from '../../scripts/lib/paths.mjs';
@@ -18,7 +19,7 @@ export class Device {
       env: { ...process.env, CARGO_TARGET_DIR: target },
       stdio: ['ignore', process.stderr, process.stderr],
     });
-    if (built.error || built.status !== 0) throw new Error(`cannot build the benchmark: ${built.error?.message ?? 'see above'}`);
+    if (built.status !== 0) throw new Error(`cannot build elgate-bench-log: ${built.error?.message ?? 'see above'}`);
     return new Device(join(target, 'release/elgate-bench-log'), directory);
   }
 
@@ -31,11 +32,19 @@ export class Device {
   async request(text) {
     this.#child.stdin.write(`${text}\n`);
     const { value, done } = await this.#lines.next();
-    if (done) throw new Error(`the benchmark program ended at the request '${text}'`);
+    if (done) throw new Error(`elgate-bench-log ended at the request '${text}'`);
     return JSON.parse(value);
   }
 
-  close() {
+  /** Lets it finish. */
+  async close() {
+    const ended = once(this.#child, 'exit');
     this.#child.stdin.end();
+    const [code] = await ended;
+    if (code !== 0) throw new Error(`elgate-bench-log ended with exit code ${code}`);
+  }
+
+  kill() {
+    this.#child.kill('SIGKILL');
   }
 }

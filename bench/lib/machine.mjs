@@ -30,7 +30,8 @@ function filesystemOf(directory) {
 
 function commit() {
   try {
-    const git = (...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const git = (...args) =>
+      execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
     const dirty = git('status', '--porcelain', '--untracked-files=no').trim() !== '';
     return git('rev-parse', '--short=12', 'HEAD').trim() + (dirty ? '+changes' : '');
   } catch {

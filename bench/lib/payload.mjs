@@ -4,16 +4,23 @@ export const RECORD_BYTES = 128;
 
 const FILLING = Buffer.alloc(RECORD_BYTES, 'elgate benchmark record ');
 
+/** Memory for one payload, everything but its number in place. */
+export function blank() {
+  return Buffer.from(FILLING);
+}
+
 /** Makes the payloads 0, 1, 2, ... of one log, and checks what was read back. */
 export class Numbered {
   #next = 0;
 
-  /** The next payload, in memory of its own. */
-  next() {
-    const bytes = Buffer.from(FILLING);
-    bytes.writeDoubleLE(this.#next, 0);
+  /**
+   * The next payload. `into`, when given, is memory of {@link blank} to write it in: for a consumer
+   * that copies before it returns.
+   */
+  next(into = blank()) {
+    into.writeDoubleLE(this.#next, 0);
     this.#next += 1;
-    return bytes;
+    return into;
   }
 
   /** How many were made. */
@@ -37,6 +44,7 @@ export class Numbered {
       if (!right) throw new Error(`${who}: record ${expected} is missing, out of order or changed`);
       expected += 1;
     }
-    if (expected !== this.#next) throw new Error(`${who}: ${this.#next} records were acknowledged, ${expected} are there`);
+    if (expected !== this.#next)
+      throw new Error(`${who}: ${this.#next} records were acknowledged, ${expected} are there`);
   }
 }

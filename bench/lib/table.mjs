@@ -13,14 +13,19 @@ function show(name, value) {
 /** @param {object} result the object that `--json` prints */
 export function table({ case: name, machine, metrics, floor, peers, rounds }) {
   const rows = [['', 'figure', 'median']];
-  const section = (title, figures) =>
-    Object.entries(figures).forEach(([figure, value], index) => rows.push([index === 0 ? title : '', figure, show(figure, value)]));
+  const section = (title, figures) => {
+    for (const [index, [figure, value]] of Object.entries(figures).entries()) {
+      rows.push([index === 0 ? title : '', figure, show(figure, value)]);
+    }
+  };
   section('elgate', metrics);
   section('floor', floor);
   for (const [peer, figures] of Object.entries(peers)) section(peer, figures);
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column].length)));
   const line = (row) => `| ${row[0].padEnd(widths[0])} | ${row[1].padEnd(widths[1])} | ${row[2].padStart(widths[2])} |`;
   const rule = `|${'-'.repeat(widths[0] + 2)}|${'-'.repeat(widths[1] + 2)}|${'-'.repeat(widths[2] + 1)}:|`;
-  const where = Object.entries(machine).map(([key, value]) => `${key} ${value}`).join(', ');
+  const where = Object.entries(machine)
+    .map(([key, value]) => `${key} ${value}`)
+    .join(', ');
   return [`${name}, ${rounds} rounds, ${where}`, '', line(rows[0]), rule, ...rows.slice(1).map(line)].join('\n');
 }

@@ -11,7 +11,8 @@ export async function file(directory, seconds) {
   const numbered = new Numbered();
   async function* stored() {
     const bytes = await readFile(path);
-    for (let offset = 0; offset < bytes.length; offset += RECORD_BYTES) yield bytes.subarray(offset, offset + RECORD_BYTES);
+    for (let offset = 0; offset < bytes.length; offset += RECORD_BYTES)
+      yield bytes.subarray(offset, offset + RECORD_BYTES);
   }
   return {
     name: 'fs',
@@ -20,7 +21,11 @@ export async function file(directory, seconds) {
         await handle.write(numbered.next());
         await handle.datasync();
       });
-      return { append_p50_us: percentile(samples_us, 50), append_p95_us: percentile(samples_us, 95), append_per_s: per_s };
+      return {
+        append_p50_us: percentile(samples_us, 50),
+        append_p95_us: percentile(samples_us, 95),
+        append_per_s: per_s,
+      };
     },
     async close() {
       await handle.close();

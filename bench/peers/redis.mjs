@@ -14,14 +14,29 @@ export async function redis(directory, seconds) {
   const { default: Redis } = await import('ioredis');
   const socket = join(directory, 'redis.sock');
   const settings = {
-    port: 0, unixsocket: socket, dir: directory, appendonly: 'yes', appendfsync: 'always', save: '', logfile: 'redis.log',
+    port: 0,
+    unixsocket: socket,
+    dir: directory,
+    appendonly: 'yes',
+    appendfsync: 'always',
+    save: '',
+    logfile: 'redis.log',
   };
-  const server = spawn('redis-server', Object.entries(settings).flatMap(([key, value]) => [`--${key}`, String(value)]), {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const server = spawn(
+    'redis-server',
+    Object.entries(settings).flatMap(([key, value]) => [`--${key}`, String(value)]),
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  );
   const started = new Promise((_, reject) => server.once('error', reject));
   const connect = (options) =>
-    new Redis({ path: socket, retryStrategy: (attempt) => (attempt <= 200 ? 25 : null), maxRetriesPerRequest: null, ...options });
+    new Redis({
+      path: socket,
+      retryStrategy: (attempt) => (attempt <= 200 ? 25 : null),
+      maxRetriesPerRequest: null,
+      ...options,
+    });
   const client = connect({});
   // A command of its own per call, or many calls in one write: Redis is at its best with each.
   const pipelined = connect({ enableAutoPipelining: true });

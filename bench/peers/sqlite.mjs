@@ -1,7 +1,7 @@
 // better-sqlite3 as a durable queue: WAL, synchronous=FULL, one table of blobs.
 
 import { join } from 'node:path';
-import { Numbered } from '../lib/payload.mjs';
+import { blank, Numbered } from '../lib/payload.mjs';
 import { oneAtATimeBlocking, percentile } from '../lib/samples.mjs';
 
 const ROWS_PER_TRANSACTION = 1000;
@@ -14,7 +14,8 @@ export async function sqlite(directory, seconds) {
   database.exec('CREATE TABLE records (id INTEGER PRIMARY KEY, payload BLOB NOT NULL)');
   const insert = database.prepare('INSERT INTO records (payload) VALUES (?)');
   const numbered = new Numbered();
-  const one = () => insert.run(numbered.next());
+  const memory = blank();
+  const one = () => insert.run(numbered.next(memory));
   const thousand = database.transaction(() => {
     for (let row = 0; row < ROWS_PER_TRANSACTION; row += 1) one();
   });

@@ -68,7 +68,10 @@ export async function capture(command, args, options = {}) {
  * started. `until`, when given, lifts that again.
  */
 export function endChildrenOnSignal({ until } = {}) {
-  for (const [signal, number] of [['SIGINT', 2], ['SIGTERM', 15]]) {
+  for (const [signal, number] of [
+    ['SIGINT', 2],
+    ['SIGTERM', 15],
+  ]) {
     const end = () => {
       for (const child of running) killGroup(child);
       process.exit(128 + number);

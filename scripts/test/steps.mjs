@@ -24,7 +24,8 @@ const cargo = (context, args, options = {}) =>
 
 const npx = (context, args, options = {}) => context.run('npx', ['--no-install', ...args], { cwd: root, ...options });
 
-const nodeTest = (context, files) => context.run(process.execPath, ['--test', '--test-reporter=spec', ...files], { cwd: root });
+const nodeTest = (context, files) =>
+  context.run(process.execPath, ['--test', '--test-reporter=spec', ...files], { cwd: root });
 
 /** The library's and the command's own suites: what every backend and every confinement must pass. */
 const ELGATE_SUITE = { command: 'npx', args: ['--no-install', 'ava'], cwd: join(root, 'packages/elgate') };
@@ -39,7 +40,8 @@ async function actionlint() {
   const program = join(bin, 'actionlint');
   const version = await capture(program, ['-version']);
   if (version?.split('\n')[0] === ACTIONLINT_VERSION) return program;
-  if (!(await hasTool('go', ['version']))) throw new Skip('needs actionlint, which needs Go to install: https://go.dev/dl');
+  if (!(await hasTool('go', ['version'])))
+    throw new Skip('needs actionlint, which needs Go to install: https://go.dev/dl');
   mkdirSync(bin, { recursive: true });
   const module = `github.com/rhysd/actionlint/cmd/actionlint@${ACTIONLINT_VERSION}`;
   if ((await capture('go', ['install', module], { env: { GOBIN: bin } })) === undefined) {
@@ -86,7 +88,12 @@ export const STEPS = [
         env: { RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(targetDir(), 'loom'), LOOM_MAX_PREEMPTIONS: '3' },
       }),
   },
-  { name: 'biome', title: 'TypeScript format and lint', needs: ['install'], run: (context) => npx(context, ['biome', 'ci']) },
+  {
+    name: 'biome',
+    title: 'TypeScript format and lint',
+    needs: ['install'],
+    run: (context) => npx(context, ['biome', 'ci']),
+  },
   { name: 'typescript', title: 'TypeScript build', needs: ['install'], run: buildTypeScript },
   {
     name: 'layout',

@@ -35,7 +35,16 @@ export async function inUnprivileged(context, suite) {
     }
     const owned = await context.run('chown', ['-R', `${NOBODY.user}:${NOBODY.group}`, world]);
     if (!owned.ok) return owned;
-    const become = ['--reuid', NOBODY.user, '--regid', NOBODY.group, '--clear-groups', '--inh-caps=-all', '--bounding-set=-all', '--no-new-privs'];
+    const become = [
+      '--reuid',
+      NOBODY.user,
+      '--regid',
+      NOBODY.group,
+      '--clear-groups',
+      '--inh-caps=-all',
+      '--bounding-set=-all',
+      '--no-new-privs',
+    ];
     const limit = ['prlimit', `--memlock=${MEMLOCK_BYTES}:${MEMLOCK_BYTES}`];
     return await context.run('setpriv', [...become, ...limit, suite.command, ...suite.args], {
       cwd: join(world, relative(root, suite.cwd)),

@@ -56,7 +56,10 @@ const mayUse = (crate, { name, kind }) =>
 const arrow = (crate, { name, kind }) => `${crate.name} -> ${name}${kind ? ` (${kind})` : ''}`;
 
 test('every crate of the workspace has its place in the table', () => {
-  assert.deepEqual(crates.map((crate) => crate.name).filter((name) => !(name in MAY_USE)), []);
+  assert.deepEqual(
+    crates.map((crate) => crate.name).filter((name) => !(name in MAY_USE)),
+    [],
+  );
 });
 
 test('dependencies between our crates point down', () => {
@@ -103,5 +106,8 @@ test('every crate says what it is, under the one licence, with the workspace lin
 test('docs/ARCHITECTURE.md names every crate', () => {
   const map = readFileSync(join(root, 'docs/ARCHITECTURE.md'), 'utf8');
   const product = crates.map((crate) => crate.name);
-  assert.deepEqual(product.filter((name) => !map.includes(`\`${name}\``)), []);
+  assert.deepEqual(
+    product.filter((name) => !map.includes(`\`${name}\``)),
+    [],
+  );
 });

@@ -27,15 +27,22 @@ test(`no file is longer than ${LINES_MAX} lines`, (context) => {
     .map((name) => ({ name, lines: linesOf(name) }))
     .filter(({ lines }) => lines > LINES_COMFORTABLE)
     .sort((a, b) => b.lines - a.lines);
-  for (const { name, lines } of sizes) context.diagnostic(`${lines} lines, over the comfortable ${LINES_COMFORTABLE}: ${name}`);
-  assert.deepEqual(sizes.filter(({ lines }) => lines > LINES_MAX), []);
+  for (const { name, lines } of sizes)
+    context.diagnostic(`${lines} lines, over the comfortable ${LINES_COMFORTABLE}: ${name}`);
+  assert.deepEqual(
+    sizes.filter(({ lines }) => lines > LINES_MAX),
+    [],
+  );
 });
 
 /** What gives away the machine a file was written on. */
 const OF_A_MACHINE = [
   ['a home directory', /(?<![\w.])\/(home\/(?!runner\b)[a-z]\w+|root|Users\/\w+)\//],
   ['a work directory', /(?<![\w.}/])\/(work|tmp\/target)\//],
-  ['a package registry', /https?:\/\/(registry\.(npmjs\.org|yarnpkg\.com|npmmirror\.com)|index\.crates\.io|static\.crates\.io|(\w+\.)*(artifactory|nexus|verdaccio)\b)/],
+  [
+    'a package registry',
+    /https?:\/\/(registry\.(npmjs\.org|yarnpkg\.com|npmmirror\.com)|index\.crates\.io|static\.crates\.io|(\w+\.)*(artifactory|nexus|verdaccio)\b)/,
+  ],
 ];
 
 test('no path of a developer machine and no registry host in any file', () => {
@@ -46,7 +53,9 @@ test('no path of a developer machine and no registry host in any file', () => {
       textOf(name)
         .split('\n')
         .flatMap((line, index) =>
-          OF_A_MACHINE.filter(([, pattern]) => pattern.test(line)).map(([what]) => `${name}:${index + 1}: ${what}: ${line.trim()}`),
+          OF_A_MACHINE.filter(([, pattern]) => pattern.test(line)).map(
+            ([what]) => `${name}:${index + 1}: ${what}: ${line.trim()}`,
+          ),
         ),
     );
   assert.deepEqual(found, []);
@@ -54,6 +63,10 @@ test('no path of a developer machine and no registry host in any file', () => {
 
 test('lock files do not say where packages were downloaded', () => {
   for (const name of tracked.filter((file) => file.endsWith('package-lock.json'))) {
-    assert.doesNotMatch(textOf(name), /"resolved": "https?:/, `${name}: npm install with omit-lockfile-registry-resolved=true (see .npmrc)`);
+    assert.doesNotMatch(
+      textOf(name),
+      /"resolved": "https?:/,
+      `${name}: npm install with omit-lockfile-registry-resolved=true (see .npmrc)`,
+    );
   }
 });

@@ -1,0 +1,26 @@
+// A case from start to end: contestants are opened one after the other, take turns, and are closed
+// (which checks what they stored) whatever happens.
+
+import { takeTurns } from './rounds.mjs';
+
+/**
+ * @param {{rounds: number, progress: (text: string) => void}} run
+ * @param {(() => Promise<{name: string, round: Function, close: Function, kill?: Function}>)[]} openers
+ * @returns {Promise<Record<string, Record<string, number>[]>>} per contestant, one entry per round
+ */
+export async function contest({ rounds, progress }, openers) {
+  const contestants = [];
+  let verified = 0;
+  try {
+    for (const open of openers) contestants.push(await open());
+    const results = await takeTurns(rounds, contestants, progress);
+    progress('checking what everybody stored');
+    for (const contestant of contestants) {
+      await contestant.close();
+      verified += 1;
+    }
+    return results;
+  } finally {
+    for (const contestant of contestants.slice(verified)) contestant.kill?.();
+  }
+}

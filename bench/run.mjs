@@ -1,0 +1,57 @@
+#!/usr/bin/env node
+// `npm run -s bench -- CASE [--json] [--rounds N] [--seconds N] [--dir DIR]`
+//
+// Elgate, the device's floor and the peers take turns in the same run, at the same durability and
+// with the same payload; everybody's results are checked for count, order and bytes. The result
+// goes to stdout, progress to stderr.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { root } from '../scripts/lib/paths.mjs';
+import { logCase } from './cases/log.mjs';
+import { nodeCase } from './cases/node.mjs';
+import { readArguments, Usage } from './lib/arguments.mjs';
+import { machine } from './lib/machine.mjs';
+import { table } from './lib/table.mjs';
+
+const CASES = { log: logCase, node: nodeCase };
+
+/** Peers are installed on the first run, from bench/package-lock.json. */
+function installPeers() {
+  const here = join(root, 'bench');
+  if (existsSync(join(here, 'node_modules/.package-lock.json'))) return;
+  console.error('installing the peers (better-sqlite3 is compiled, which takes a minute)');
+  // Node's own headers, where this machine has them, save node-gyp a download.
+  const prefix = resolve(process.execPath, '../..');
+  const headers = existsSync(join(prefix, 'include/node/node_api.h')) ? { npm_config_nodedir: prefix } : {};
+  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], {
+    cwd: here,
+    env: { ...process.env, ...headers },
+    stdio: ['ignore', process.stderr, process.stderr],
+  });
+  if (status !== 0) throw new Error('npm ci in bench/ failed; better-sqlite3 needs python3, make and a C++ compiler');
+}
+
+async function main() {
+  const { name, json, rounds, seconds, directory } = readArguments(process.argv.slice(2), Object.keys(CASES));
+  installPeers();
+  const base = resolve(directory ?? join(root, '.cache/bench'));
+  mkdirSync(base, { recursive: true });
+  const scratch = mkdtempSync(join(base, `${name}-`));
+  const progress = (text) => console.error(`${name}: ${text}`);
+  try {
+    const figures = await CASES[name]({ directory: scratch, rounds, seconds, progress });
+    const result = { case: name, machine: machine(scratch), ...figures, rounds };
+    console.log(json ? JSON.stringify(result) : table(result));
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(`bench: ${error instanceof Usage ? error.message : error.stack}`);
+  process.exitCode = error instanceof Usage ? 2 : 1;
+}
