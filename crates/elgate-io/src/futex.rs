@@ -50,8 +50,7 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Futex
 pub fn wake(word: &AtomicU32, count: u32) -> usize {
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     // SAFETY: `word` is a live, aligned u32; the kernel uses its address only.
-    let woken =
-        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
     usize::try_from(woken).unwrap_or(0)
 }
 

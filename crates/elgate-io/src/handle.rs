@@ -3,7 +3,10 @@
 //! Cheap to clone; the descriptor closes when the last clone is dropped. An operation under way
 //! holds a clone, so a descriptor number is never reused beneath it.
 
-use std::os::fd::OwnedFd;
+use crate::sim::SimHandle;
+use crate::sys::error;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Which file a handle refers to, whatever its name: device and inode.
@@ -17,9 +20,36 @@ pub struct FileIdentity {
 
 #[derive(Debug)]
 pub(crate) enum Descriptor {
-    Os(OwnedFd),
-    /// A handle of the simulator, by number.
-    Sim(u64),
+    Os {
+        fd: OwnedFd,
+        /// Opened by a `Platform` with `direct`: offsets and lengths must be whole blocks.
+        direct: bool,
+    },
+    /// A handle of the simulator, which closes it when this is dropped.
+    Sim(SimHandle),
+}
+
+impl Descriptor {
+    /// The descriptor, if the operating system made this handle: `EBADF` for one of the simulator.
+    pub(crate) fn os(&self) -> io::Result<BorrowedFd<'_>> {
+        match self {
+            Self::Os { fd, .. } => Ok(fd.as_fd()),
+            Self::Sim(_) => Err(error(libc::EBADF)),
+        }
+    }
+
+    /// The simulator's handle: `EBADF` for one of the operating system.
+    pub(crate) fn sim(&self) -> io::Result<&SimHandle> {
+        match self {
+            Self::Sim(handle) => Ok(handle),
+            Self::Os { .. } => Err(error(libc::EBADF)),
+        }
+    }
+
+    /// Whether only whole blocks may be read and written.
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self, Self::Os { direct: true, .. })
+    }
 }
 
 macro_rules! handle {
@@ -30,7 +60,7 @@ macro_rules! handle {
 
         impl From<OwnedFd> for $name {
             fn from(descriptor: OwnedFd) -> Self {
-                Self(Arc::new(Descriptor::Os(descriptor)))
+                Self(Arc::new(Descriptor::Os { fd: descriptor, direct: false }))
             }
         }
     };

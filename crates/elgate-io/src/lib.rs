@@ -23,13 +23,16 @@ pub mod futex;
 mod handle;
 pub mod ids;
 mod op;
+mod os_platform;
 mod platform;
 mod shared_map;
+pub mod sim;
 mod sys;
 
 pub use buffer::Buffer;
 pub use driver::{Driver, DriverInfo, Wait, Waker};
 pub use handle::{File, FileIdentity, Listener, Socket};
 pub use op::{BlockingCall, BlockingReply, Completion, FutexWord, Op, Outcome, Token};
+pub use os_platform::OsPlatform;
 pub use platform::{DirectoryEntry, OpenOptions, Platform};
 pub use shared_map::SharedMap;

@@ -21,6 +21,8 @@ pub struct OpenOptions {
     pub create_new: bool,
     /// Bypass the page cache (`O_DIRECT`). Fails with `EINVAL` where the file system cannot.
     pub direct: bool,
+    /// Every write goes to the end of the file, whatever offset it names (`O_APPEND`).
+    pub append: bool,
     /// Permission bits of a created file; 0 means 0600.
     pub mode: u32,
 }
@@ -47,8 +49,7 @@ pub trait Platform: Send + Sync + Debug {
     /// and refusing every way out of it: `..`, absolute paths, symbolic links, magic links
     /// (`openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`). Only
     /// regular files are opened.
-    fn open_beneath(&self, root: &Path, relative: &Path, options: OpenOptions)
-    -> io::Result<File>;
+    fn open_beneath(&self, root: &Path, relative: &Path, options: OpenOptions) -> io::Result<File>;
 
     /// Creates a directory (mode 0700) and those above it; fine if it exists.
     fn create_directories(&self, path: &Path) -> io::Result<()>;

@@ -26,7 +26,11 @@ impl SharedMap {
     /// Wraps a mapping of a file.
     #[must_use]
     pub fn from_mapping(mapping: memmap2::MmapRaw) -> Self {
-        Self { base: mapping.as_mut_ptr(), bytes: mapping.len(), _backing: Backing::Mapped(mapping) }
+        Self {
+            base: mapping.as_mut_ptr(),
+            bytes: mapping.len(),
+            _backing: Backing::Mapped(mapping),
+        }
     }
 
     /// Zeroed memory of this process alone. `bytes` is rounded up to a multiple of eight.

@@ -1,0 +1,27 @@
+//! The simulator: a world in memory with virtual time and seeded faults.
+//!
+//! One [`SimWorld`] holds a disk, a network and a clock; any number of [`SimDriver`]s and
+//! platforms look at it. Run from one thread, everything that happens follows from the seed: the
+//! order of completions, how long each takes, which of them fail, and what a power cut leaves.
+//!
+//! * Time stands still while code runs and moves only when a driver waits.
+//! * A file has what was written and what is durable; names have the same. [`SimWorld::power_cut`]
+//!   shows the difference, [`SimWorld::process_crash`] only loses the process.
+//! * A wait that nothing in the world can end returns at once, with nothing: there is nobody else
+//!   to wait for.
+
+mod content;
+mod disk;
+mod driver;
+mod faults;
+mod network;
+mod platform;
+mod random;
+mod world;
+
+pub use driver::SimDriver;
+pub use faults::{FaultCounts, FaultPlan, LatencyRange};
+pub use platform::SimPlatform;
+pub use world::SimWorld;
+
+pub(crate) use world::SimHandle;

@@ -1,0 +1,384 @@
+//! The simulated file system: directories, files, locks and mappings.
+//!
+//! Names have a current and a durable state. What changed since is a list of name operations in
+//! order; `sync_directory` commits those that touch the directory (and what they depend on), a
+//! power cut commits none of the rest, or with `keep_unsynced` a prefix.
+
+use super::content::Content;
+use super::random::Random;
+use super::{FaultCounts, FaultPlan};
+use crate::SharedMap;
+use crate::sys::error;
+use elgate_types::limits::BLOCK_BYTES;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Component, Path};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub(super) type NodeId = u64;
+
+/// Paths deeper than this do not occur; a bound for the walk.
+const DEPTH_MAX: usize = 64;
+const ROOT: NodeId = 1;
+
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    current: BTreeMap<String, NodeId>,
+    durable: BTreeMap<String, NodeId>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FileNode {
+    pub(super) content: Content,
+    mapping: Option<Arc<SharedMap>>,
+    /// The handle that holds the lock.
+    pub(super) lock: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Node {
+    Directory(Names),
+    File(FileNode),
+}
+
+/// One atomic change of names: `(directory, name, what it then refers to)`.
+#[derive(Debug)]
+struct NameOp(Vec<(NodeId, String, Option<NodeId>)>);
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    nodes: BTreeMap<NodeId, Node>,
+    next_node: NodeId,
+    unsynced_names: Vec<NameOp>,
+    sequence: u64,
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        let nodes = BTreeMap::from([(ROOT, Node::Directory(Names::default()))]);
+        Self { nodes, next_node: ROOT + 1, unsynced_names: Vec::new(), sequence: 0 }
+    }
+
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// Bytes of all files, in whole blocks.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.nodes
+            .values()
+            .map(|node| match node {
+                Node::File(file) => file.content.allocated_bytes(),
+                Node::Directory(_) => 0,
+            })
+            .sum()
+    }
+
+    pub(super) fn file(&mut self, node: NodeId) -> io::Result<&mut FileNode> {
+        match self.nodes.get_mut(&node) {
+            Some(Node::File(file)) => Ok(file),
+            _ => Err(error(libc::EISDIR)),
+        }
+    }
+
+    fn names(&self, node: NodeId) -> io::Result<&Names> {
+        match self.nodes.get(&node) {
+            Some(Node::Directory(names)) => Ok(names),
+            _ => Err(error(libc::ENOTDIR)),
+        }
+    }
+
+    fn lookup(&self, path: &Path) -> io::Result<NodeId> {
+        let mut node = ROOT;
+        for name in components(path)? {
+            let names = self.names(node)?;
+            node = *names.current.get(&name).ok_or_else(|| error(libc::ENOENT))?;
+        }
+        Ok(node)
+    }
+
+    /// The directory and the name of a path's last component.
+    fn parent(&self, path: &Path) -> io::Result<(NodeId, String)> {
+        let mut names = components(path)?;
+        let name = names.pop().ok_or_else(|| error(libc::EISDIR))?;
+        let mut node = ROOT;
+        for name in names {
+            let parent = self.names(node)?;
+            node = *parent.current.get(&name).ok_or_else(|| error(libc::ENOENT))?;
+        }
+        self.names(node)?;
+        Ok((node, name))
+    }
+
+    /// The file at `path`, made if it is missing and `create` says so.
+    pub(super) fn open(
+        &mut self,
+        path: &Path,
+        create: bool,
+        create_new: bool,
+    ) -> io::Result<NodeId> {
+        let (directory, name) = self.parent(path)?;
+        let existing = self.names(directory)?.current.get(&name).copied();
+        match existing {
+            Some(_) if create_new => Err(error(libc::EEXIST)),
+            Some(node) => self.file(node).map(|_| node),
+            None if create || create_new => {
+                let node = self.add_node(Node::File(FileNode::default()));
+                self.apply(NameOp(vec![(directory, name, Some(node))]));
+                Ok(node)
+            }
+            None => Err(error(libc::ENOENT)),
+        }
+    }
+
+    pub(super) fn create_directories(&mut self, path: &Path) -> io::Result<()> {
+        let mut node = ROOT;
+        for name in components(path)? {
+            let existing = self.names(node)?.current.get(&name).copied();
+            node = match existing {
+                Some(child) => child,
+                None => {
+                    let child = self.add_node(Node::Directory(Names::default()));
+                    self.apply(NameOp(vec![(node, name, Some(child))]));
+                    self.commit_names(node);
+                    child
+                }
+            };
+        }
+        self.names(node).map(drop)
+    }
+
+    pub(super) fn list(&self, path: &Path) -> io::Result<Vec<(String, u64, bool)>> {
+        let names = self.names(self.lookup(path)?)?;
+        let entry = |(name, node): (&String, &NodeId)| match self.nodes.get(node) {
+            Some(Node::File(file)) => (name.clone(), file.content.size(), false),
+            _ => (name.clone(), 0, true),
+        };
+        Ok(names.current.iter().map(entry).collect())
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_directory, from_name) = self.parent(from)?;
+        let (to_directory, to_name) = self.parent(to)?;
+        let node = self.lookup(from)?;
+        if let Ok(replaced) = self.lookup(to) {
+            if replaced == node {
+                return Ok(());
+            }
+            self.file(replaced)?;
+        }
+        self.apply(NameOp(vec![
+            (from_directory, from_name, None),
+            (to_directory, to_name, Some(node)),
+        ]));
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        let (directory, name) = self.parent(path)?;
+        let node = self.lookup(path)?;
+        self.file(node)?;
+        self.apply(NameOp(vec![(directory, name, None)]));
+        Ok(())
+    }
+
+    pub(super) fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
+        let node = self.lookup(path)?;
+        self.names(node)?;
+        self.commit_names(node);
+        Ok(())
+    }
+
+    /// The map of a file: one per file for as long as the process lives, so that all who map it
+    /// share memory.
+    pub(super) fn map(&mut self, node: NodeId, bytes: usize) -> io::Result<Arc<SharedMap>> {
+        let file = self.file(node)?;
+        if bytes == 0 || file.content.size() < bytes as u64 {
+            return Err(error(libc::EINVAL));
+        }
+        if let Some(map) = &file.mapping
+            && map.bytes() >= bytes
+        {
+            return Ok(map.clone());
+        }
+        if file.mapping.is_some() {
+            // A longer map of a mapped file would need the old words to move.
+            return Err(error(libc::ENOMEM));
+        }
+        let map = Arc::new(SharedMap::in_memory(bytes));
+        file.mapping = Some(map.clone());
+        store_map(&map, &file.content);
+        Ok(map)
+    }
+
+    /// Brings what was stored through the map into the file. Call before looking at the content.
+    pub(super) fn pull_map(&mut self, node: NodeId) -> io::Result<()> {
+        let sequence = self.next_sequence();
+        let file = self.file(node)?;
+        let Some(map) = file.mapping.clone() else { return Ok(()) };
+        let mut stored = [0; BLOCK_BYTES];
+        let mut written = [0; BLOCK_BYTES];
+        for start in (0..map.bytes()).step_by(BLOCK_BYTES) {
+            let length = BLOCK_BYTES.min(map.bytes() - start);
+            for (index, word) in stored[..length].chunks_mut(8).enumerate() {
+                // Acquire: sees whole what a store with release semantics published.
+                let value = map.u64_at(start + index * 8).load(Ordering::Acquire);
+                word.copy_from_slice(&value.to_ne_bytes());
+            }
+            let length = file.content.read(start as u64, &mut written[..length]);
+            if stored[..length] != written[..length] {
+                file.content.write(start as u64, &stored[..length], sequence);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows a write to those who mapped the file.
+    pub(super) fn push_map(&mut self, node: NodeId) -> io::Result<()> {
+        let file = self.file(node)?;
+        if let Some(map) = &file.mapping {
+            store_map(map, &file.content);
+        }
+        Ok(())
+    }
+
+    /// The process is gone: locks are free, maps belong to nobody; what was written stays.
+    pub(super) fn process_crash(&mut self) {
+        let files: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for node in files {
+            if self.pull_map(node).is_ok()
+                && let Ok(file) = self.file(node)
+            {
+                file.mapping = None;
+                file.lock = None;
+            }
+        }
+    }
+
+    /// What is on the platters is all there is.
+    pub(super) fn power_cut(
+        &mut self,
+        plan: &FaultPlan,
+        random: &mut Random,
+        counts: &mut FaultCounts,
+    ) {
+        self.process_crash();
+        let names = std::mem::take(&mut self.unsynced_names);
+        let kept = if plan.keep_unsynced { random.index(names.len() + 1) } else { 0 };
+        for op in names.into_iter().take(kept) {
+            self.make_durable(&op);
+        }
+        let horizon = random.below(self.sequence + 2);
+        for node in self.nodes.values_mut() {
+            match node {
+                Node::Directory(names) => names.current = names.durable.clone(),
+                Node::File(file) => file.content.power_cut(plan, horizon, random, counts),
+            }
+        }
+        self.forget_unreachable();
+    }
+
+    fn add_node(&mut self, node: Node) -> NodeId {
+        let id = self.next_node;
+        self.next_node += 1;
+        self.nodes.insert(id, node);
+        id
+    }
+
+    fn apply(&mut self, op: NameOp) {
+        for (directory, name, target) in &op.0 {
+            if let Some(Node::Directory(names)) = self.nodes.get_mut(directory) {
+                set(&mut names.current, name, *target);
+            }
+        }
+        self.unsynced_names.push(op);
+    }
+
+    fn make_durable(&mut self, op: &NameOp) {
+        for (directory, name, target) in &op.0 {
+            if let Some(Node::Directory(names)) = self.nodes.get_mut(directory) {
+                set(&mut names.durable, name, *target);
+            }
+        }
+    }
+
+    /// Commits every operation that touches `directory`, and before each those it overwrites.
+    fn commit_names(&mut self, directory: NodeId) {
+        let mut needed: BTreeSet<(NodeId, String)> = BTreeSet::new();
+        let mut committed = Vec::new();
+        let mut remaining = Vec::new();
+        for op in std::mem::take(&mut self.unsynced_names).into_iter().rev() {
+            let touches = op.0.iter().any(|(node, name, _)| {
+                *node == directory || needed.contains(&(*node, name.clone()))
+            });
+            if touches {
+                needed.extend(op.0.iter().map(|(node, name, _)| (*node, name.clone())));
+                committed.push(op);
+            } else {
+                remaining.push(op);
+            }
+        }
+        remaining.reverse();
+        self.unsynced_names = remaining;
+        for op in committed.iter().rev() {
+            self.make_durable(op);
+        }
+    }
+
+    fn forget_unreachable(&mut self) {
+        let mut reachable = BTreeSet::new();
+        let mut pending = vec![ROOT];
+        while let Some(node) = pending.pop() {
+            if reachable.insert(node)
+                && let Some(Node::Directory(names)) = self.nodes.get(&node)
+            {
+                pending.extend(names.current.values());
+            }
+        }
+        self.nodes.retain(|node, _| reachable.contains(node));
+    }
+
+    /// Looks a file up by path, for tests that read or damage it.
+    pub(super) fn file_at(&mut self, path: &Path) -> io::Result<&mut FileNode> {
+        let node = self.lookup(path)?;
+        self.pull_map(node)?;
+        self.file(node)
+    }
+}
+
+fn set(names: &mut BTreeMap<String, NodeId>, name: &str, target: Option<NodeId>) {
+    match target {
+        Some(node) => names.insert(name.to_owned(), node),
+        None => names.remove(name),
+    };
+}
+
+fn store_map(map: &SharedMap, content: &Content) {
+    let mut bytes = vec![0; map.bytes()];
+    content.read(0, &mut bytes);
+    for (index, word) in bytes.chunks_exact(8).enumerate() {
+        let value = u64::from_ne_bytes(word.try_into().expect("chunks of eight"));
+        let cell = map.u64_at(index * 8);
+        if cell.load(Ordering::Acquire) != value {
+            cell.store(value, Ordering::Release); // pairs with acquire loads through the map
+        }
+    }
+}
+
+/// The names in a path. The simulated working directory is the root.
+fn components(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => {
+                let name = name.to_str().ok_or_else(|| error(libc::EILSEQ))?;
+                names.push(name.to_owned());
+            }
+            Component::ParentDir => return Err(error(libc::EINVAL)),
+            _ => {}
+        }
+    }
+    if names.len() > DEPTH_MAX { Err(error(libc::ENAMETOOLONG)) } else { Ok(names) }
+}

@@ -1,0 +1,372 @@
+//! [`SimWorld`]: what drivers and platforms share, and what a test does to it from outside.
+
+use super::disk::{Disk, NodeId};
+use super::network::{EndId, Network, OpRef};
+use super::random::Random;
+use super::{FaultCounts, FaultPlan, SimDriver, SimPlatform};
+use crate::handle::Descriptor;
+use crate::sys::error;
+use crate::{Completion, Op, Platform, Token};
+use elgate_types::{Monotonic, WallTime};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// Virtual time begins here, so that subtracting a little from it does not end before time.
+const BIRTH_NS: u64 = 1_000_000_000;
+/// The wall clock at the beginning: 2026-01-01.
+const BIRTH_WALL_US: u64 = 1_767_225_600_000_000;
+
+/// What a handle refers to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Opened {
+    File { node: NodeId, direct: bool, read: bool, write: bool },
+    Socket(EndId),
+    Listener(SocketAddr),
+}
+
+/// An operation that was submitted and has not ended.
+pub(super) struct Submitted {
+    pub(super) token: Token,
+    pub(super) op: Op,
+}
+
+/// Something for a driver to hand out at its next poll.
+pub(super) enum Ready {
+    Completion(Completion),
+    /// A blocking call, to be run by that driver without the world's lock.
+    Call(Token, crate::BlockingCall),
+}
+
+#[derive(Default)]
+pub(super) struct DriverState {
+    pub(super) submitted: BTreeMap<u64, Submitted>,
+    pub(super) ready: VecDeque<Ready>,
+    pub(super) woken: bool,
+}
+
+pub(super) struct State {
+    pub(super) now_ns: u64,
+    pub(super) random: Random,
+    pub(super) plan: FaultPlan,
+    pub(super) counts: FaultCounts,
+    pub(super) disk: Disk,
+    pub(super) network: Network,
+    pub(super) network_up: bool,
+    /// Operations that wait for the network to come back.
+    pub(super) held: Vec<OpRef>,
+    pub(super) hosts: BTreeMap<String, Vec<SocketAddr>>,
+    pub(super) drivers: BTreeMap<u64, DriverState>,
+    /// `(time, seeded order among equals, serial)` to the operation that then makes progress.
+    pub(super) events: BTreeMap<(u64, u64, u64), OpRef>,
+    handles: BTreeMap<u64, Opened>,
+    serial: u64,
+}
+
+impl State {
+    pub(super) fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// Lets `op` make progress after `delay_ns`.
+    pub(super) fn schedule(&mut self, op: OpRef, delay_ns: u64) {
+        self.schedule_at(op, self.now_ns.saturating_add(delay_ns));
+    }
+
+    pub(super) fn schedule_at(&mut self, op: OpRef, time_ns: u64) {
+        let key = (time_ns, self.random.next(), self.serial());
+        self.events.insert(key, op);
+    }
+
+    /// Lets operations that waited for the network try again.
+    pub(super) fn retry(&mut self, ops: impl IntoIterator<Item = OpRef>) {
+        for op in ops {
+            let delay = self.random.latency(self.plan.network_latency);
+            self.schedule(op, delay);
+        }
+    }
+
+    pub(super) fn opened(&self, descriptor: &Descriptor) -> io::Result<Opened> {
+        let handle = descriptor.sim()?;
+        self.handles.get(&handle.id).copied().ok_or_else(|| error(libc::EBADF))
+    }
+
+    /// Checks the size of the disk before something grows by `growth` bytes.
+    pub(super) fn check_space(&mut self, growth: u64) -> io::Result<()> {
+        match self.plan.enospc_after_bytes {
+            Some(limit) if growth > 0 && self.disk.used_bytes().saturating_add(growth) > limit => {
+                self.counts.no_space += 1;
+                Err(error(libc::ENOSPC))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        match self.handles.remove(&id) {
+            Some(Opened::File { node, .. }) => {
+                if let Ok(file) = self.disk.file(node)
+                    && file.lock == Some(id)
+                {
+                    file.lock = None;
+                }
+            }
+            Some(Opened::Socket(end)) => {
+                let retry = self.network.close(end);
+                self.retry(retry);
+            }
+            Some(Opened::Listener(bound)) => {
+                let retry = self.network.close_listener(bound);
+                self.retry(retry);
+            }
+            None => {}
+        }
+    }
+
+    /// The process is gone: handles, connections and everything under way with it.
+    fn lose_process(&mut self) {
+        let handles: BTreeSet<u64> = self.handles.keys().copied().collect();
+        for id in handles {
+            self.close(id);
+        }
+        self.events.clear();
+        self.held.clear();
+    }
+
+    /// A driver is gone. Writes that were under way: each happened or did not.
+    pub(super) fn settle_driver(&mut self, id: u64) {
+        let Some(driver) = self.drivers.remove(&id) else { return };
+        for submitted in driver.submitted.into_values() {
+            if let Op::Write { file, offset, buffer, durable } = submitted.op
+                && self.random.coin()
+            {
+                // Nobody is left to be told how it ended.
+                drop(self.write_file(&file, offset, &buffer, durable));
+            }
+        }
+    }
+
+    fn settle_writes(&mut self) {
+        let drivers: Vec<u64> = self.drivers.keys().copied().collect();
+        for id in drivers {
+            self.settle_driver(id);
+            self.drivers.insert(id, DriverState::default());
+        }
+    }
+}
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Handles dropped since the state was last locked. Apart from it because a handle may be
+    /// dropped while it is locked.
+    closed: Mutex<Vec<u64>>,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is a failed test already; its state is still readable.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = std::mem::take(&mut *self.lock_closed());
+        for id in closed {
+            state.close(id);
+        }
+        state
+    }
+
+    fn lock_closed(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A handle's share in the world: dropped, it closes.
+pub(crate) struct SimHandle {
+    pub(super) id: u64,
+    world: Weak<Shared>,
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        if let Some(world) = self.world.upgrade() {
+            world.lock_closed().push(self.id);
+        }
+    }
+}
+
+impl std::fmt::Debug for SimHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "SimHandle({})", self.id)
+    }
+}
+
+/// A world in memory. Clones are the same world.
+#[derive(Clone)]
+pub struct SimWorld(pub(super) Arc<Shared>);
+
+impl std::fmt::Debug for SimWorld {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("SimWorld")
+    }
+}
+
+impl SimWorld {
+    /// A world with an empty disk and no faults. Everything in it follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            now_ns: BIRTH_NS,
+            random: Random::new(seed),
+            plan: FaultPlan::default(),
+            counts: FaultCounts::default(),
+            disk: Disk::new(),
+            network: Network::default(),
+            network_up: true,
+            held: Vec::new(),
+            hosts: BTreeMap::new(),
+            drivers: BTreeMap::new(),
+            events: BTreeMap::new(),
+            handles: BTreeMap::new(),
+            serial: 0,
+        };
+        Self(Arc::new(Shared { state: Mutex::new(state), closed: Mutex::default() }))
+    }
+
+    /// A driver in this world.
+    #[must_use]
+    pub fn driver(&self) -> SimDriver {
+        SimDriver::new(self.clone())
+    }
+
+    /// The blocking side of this world.
+    #[must_use]
+    pub fn platform(&self) -> Arc<dyn Platform> {
+        Arc::new(SimPlatform::new(self.clone()))
+    }
+
+    /// Faults from now on.
+    pub fn set_faults(&self, plan: FaultPlan) {
+        self.0.lock().plan = plan;
+    }
+
+    /// How often each fault has struck so far.
+    #[must_use]
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.0.lock().counts
+    }
+
+    /// The virtual monotonic clock.
+    #[must_use]
+    pub fn now(&self) -> Monotonic {
+        Monotonic(self.0.lock().now_ns)
+    }
+
+    /// The virtual wall clock.
+    #[must_use]
+    pub fn wall_time(&self) -> WallTime {
+        WallTime(BIRTH_WALL_US + (self.0.lock().now_ns - BIRTH_NS) / 1_000)
+    }
+
+    /// Lets time pass while nobody polls. What falls due meanwhile happens at the next poll.
+    pub fn advance(&self, duration: Duration) {
+        let mut state = self.0.lock();
+        state.now_ns = Monotonic(state.now_ns).after(duration).0;
+    }
+
+    /// When the next thing will happen by itself, if anything will.
+    #[must_use]
+    pub fn next_event(&self) -> Option<Monotonic> {
+        self.0.lock().events.first_key_value().map(|(key, _)| Monotonic(key.0))
+    }
+
+    /// Ends at most `count` waits for `word`, as a futex wake would; returns how many there were.
+    pub fn wake(&self, word: &AtomicU32, count: usize) -> usize {
+        let mut state = self.0.lock();
+        let mut waiting = Vec::new();
+        for (driver, pending) in &state.drivers {
+            for (op, submitted) in &pending.submitted {
+                if matches!(&submitted.op, Op::FutexWait { word: waited, .. }
+                    if std::ptr::eq(waited.get(), word))
+                {
+                    waiting.push((*driver, *op));
+                }
+            }
+        }
+        waiting.truncate(count);
+        let woken = waiting.len();
+        for op in waiting {
+            state.end_futex_wait(op);
+        }
+        woken
+    }
+
+    /// The network goes away (connects, sends and receives hang, as behind a dead link) or comes
+    /// back.
+    pub fn set_network_up(&self, up: bool) {
+        let mut state = self.0.lock();
+        state.network_up = up;
+        if up {
+            let held = std::mem::take(&mut state.held);
+            state.retry(held);
+        }
+    }
+
+    /// Gives a host name addresses; their ports are replaced by the one asked for.
+    pub fn add_host(&self, name: &str, addresses: Vec<SocketAddr>) {
+        self.0.lock().hosts.insert(name.to_owned(), addresses);
+    }
+
+    /// The process dies: every handle, lock, connection and operation under way is gone, every
+    /// write that completed stays (the page cache is the kernel's). Drivers and handles from
+    /// before only return errors; make new ones.
+    pub fn process_crash(&self) {
+        let mut state = self.0.lock();
+        state.counts.process_crashes += 1;
+        state.settle_writes();
+        state.lose_process();
+        state.disk.process_crash();
+    }
+
+    /// The power goes: as [`process_crash`](Self::process_crash), and of the disk only what was
+    /// synced is left, plus what the fault plan lets survive of the rest.
+    pub fn power_cut(&self) {
+        let mut guard = self.0.lock();
+        let state = &mut *guard;
+        state.counts.power_cuts += 1;
+        state.settle_writes();
+        state.lose_process();
+        state.disk.power_cut(&state.plan, &mut state.random, &mut state.counts);
+    }
+
+    /// Flips every bit of a range of a file, durably: rot.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is no such file.
+    pub fn rot(&self, path: &Path, offset: u64, bytes: usize) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let file = state.disk.file_at(path)?;
+        file.content.rot(offset, bytes);
+        Ok(())
+    }
+
+    /// A file's whole content as it reads now.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is no such file.
+    pub fn file_bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut state = self.0.lock();
+        let file = state.disk.file_at(path)?;
+        let mut bytes = vec![0; usize::try_from(file.content.size()).unwrap_or(0)];
+        file.content.read(0, &mut bytes);
+        Ok(bytes)
+    }
+
+    pub(super) fn handle(&self, state: &mut State, opened: Opened) -> Arc<Descriptor> {
+        let id = state.serial();
+        state.handles.insert(id, opened);
+        Arc::new(Descriptor::Sim(SimHandle { id, world: Arc::downgrade(&self.0) }))
+    }
+}
