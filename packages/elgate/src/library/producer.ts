@@ -1,0 +1,247 @@
+// Everything between the routes of one gate and its client of the ring: operations under way, the
+// doorbell that brings their outcomes in batches, and back-pressure.
+
+import { ElgateError, errorOfNumber } from '../errors.js';
+import type { NativeClient } from '../native/binding.js';
+import { Lane } from './lane.js';
+import { Ticket, type WaitCount } from './ticket.js';
+import type { Level } from './types.js';
+
+/** Completions fetched from the addon in one call. */
+const DRAIN_GROUPS = 1024;
+const GROUP_FIELDS = 5;
+
+/** Packed bytes that may wait for space in the ring; beyond that, appends are refused. */
+export const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+
+const LEVELS: readonly Level[] = ['accepted', 'accepted', 'durable', 'delivered'];
+
+/** Submissions that are in the ring, by the operation id of their first record. */
+interface Submission {
+  readonly lane: Lane;
+  readonly tickets: Ticket[];
+}
+
+/** Those that may hold staged records when the process exits. */
+const live = new Set<Producer>();
+process.on('exit', () => {
+  for (const producer of live) producer.handOver();
+});
+
+export class Producer implements WaitCount {
+  readonly #lanes = new Map<string, Lane>();
+  readonly #submissions = new Map<number, Submission>();
+  readonly #stalled = new Set<Lane>();
+  readonly #completions = new Float64Array(DRAIN_GROUPS * GROUP_FIELDS);
+  #spaceWaiters: { lane: Lane; ticket: Ticket }[] = [];
+  #idleWaiters: (() => void)[] = [];
+  #waits = 0;
+  #referenced = false;
+  #queuedBytes = 0;
+  #failure: ElgateError | undefined;
+  #refusing = false;
+  #closed = false;
+
+  constructor(readonly client: NativeClient) {
+    client.unref();
+    client.onReady(() => this.#ready());
+    live.add(this);
+  }
+
+  /** The lane of a route; throws `ERR_ELGATE_ROUTE_NAME_INVALID` or `ERR_ELGATE_CLOSED`. */
+  lane(route: string): Lane {
+    this.assertOpen(`route ${route}`);
+    let lane = this.#lanes.get(route);
+    if (lane === undefined) {
+      lane = new Lane(this, route);
+      this.#lanes.set(route, lane);
+    }
+    return lane;
+  }
+
+  assertOpen(what: string): void {
+    if (this.#refusing) throw new ElgateError('ERR_ELGATE_CLOSED', `${what}: this gate was closed; open a new one`);
+  }
+
+  /** From here on nothing new is taken. */
+  refuse(): void {
+    this.#refusing = true;
+  }
+
+  /** Resolves when `lane` may post again. Rejects if a posted record was refused since the last time. */
+  async drained(lane: Lane): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const ticket = new Ticket(0, 'accepted', () => resolve(), reject, this);
+      this.#spaceWaiters.push({ lane, ticket });
+      this.#settleSpace();
+    });
+    this.reportFailure();
+  }
+
+  /** Throws, once, the first refusal of a record that nobody waited for. */
+  reportFailure(): void {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Hands over everything staged, at once. */
+  handOver(): void {
+    for (const lane of this.#lanes.values()) lane.seal();
+  }
+
+  /** Resolves when nobody waits for anything any more, or after `limitMs`. */
+  async idle(limitMs: number): Promise<void> {
+    this.handOver();
+    if (this.#waits === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, limitMs);
+      this.#idleWaiters.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  /** Answers everybody who still waits, and lets go of the ring. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#refusing = true;
+    live.delete(this);
+    const closed = 'the gate was closed';
+    const never = new ElgateError('ERR_ELGATE_CLOSED', `${closed} before this record was handed over; open a new one`);
+    const unknown = new ElgateError(
+      'ERR_ELGATE_TIMEOUT',
+      `${closed} before the outcome was known: the record is in the ring or the log and may still be carried out`,
+    );
+    for (const lane of this.#lanes.values()) {
+      lane.abandon(never);
+      lane.abandonDeliveries(unknown);
+    }
+    for (const { tickets } of this.#submissions.values()) {
+      for (const ticket of tickets) ticket.failed(unknown);
+    }
+    this.#submissions.clear();
+    for (const { ticket } of this.#spaceWaiters) ticket.failed(never);
+    this.#spaceWaiters = [];
+    this.client.close();
+  }
+
+  // What lanes tell.
+
+  submitted(operation: number, lane: Lane, tickets: Ticket[]): void {
+    this.#submissions.set(operation, { lane, tickets });
+  }
+
+  queued(lane: Lane, bytes: number): void {
+    this.#queuedBytes += bytes;
+    this.#stalled.add(lane);
+    this.client.notifySpace();
+  }
+
+  unqueued(bytes: number): void {
+    this.#queuedBytes -= bytes;
+  }
+
+  /** Why no more may queue for the ring, if so. */
+  queueRefusal(route: string): ElgateError | undefined {
+    if (this.#queuedBytes < QUEUE_BYTES_MAX) return undefined;
+    return new ElgateError(
+      'ERR_ELGATE_BACKPRESSURE',
+      `route ${route}: the ring is full and ${QUEUE_BYTES_MAX} bytes wait for it already: ` +
+        'await earlier appends, or drained()',
+    );
+  }
+
+  waitBegan(): void {
+    this.#waits += 1;
+    if (this.#referenced || this.#closed) return;
+    this.#referenced = true;
+    this.client.ref();
+  }
+
+  waitEnded(): void {
+    this.#waits -= 1;
+    if (this.#waits > 0) return;
+    // Once per batch, not once per record: whoever was answered may wait again at once.
+    setImmediate(() => this.#settleIdle());
+  }
+
+  #settleIdle(): void {
+    if (this.#waits > 0) return;
+    if (this.#referenced && !this.#closed) this.client.unref();
+    this.#referenced = false;
+    const waiters = this.#idleWaiters;
+    this.#idleWaiters = [];
+    for (const resolve of waiters) resolve();
+  }
+
+  // The doorbell.
+
+  #ready(): void {
+    if (this.#closed) return;
+    this.#drainCompletions();
+    for (const lane of this.#lanes.values()) lane.settleDeliveries();
+    this.#pump();
+    this.#settleSpace();
+  }
+
+  #drainCompletions(): void {
+    const out = this.#completions;
+    let groups: number;
+    do {
+      groups = this.client.drain(out);
+      for (let at = 0; at < groups * GROUP_FIELDS; at += GROUP_FIELDS) {
+        this.#complete(out[at] as number, out[at + 2] as number, out[at + 3] as number, out[at + 4] as number);
+      }
+    } while (groups === DRAIN_GROUPS);
+  }
+
+  #complete(operation: number, firstLsn: number, status: number, level: number): void {
+    const submission = this.#submissions.get(operation);
+    if (submission === undefined) {
+      if (status !== 0) this.#failure ??= errorOfNumber(status, 'a posted record was refused');
+      return;
+    }
+    this.#submissions.delete(operation);
+    const { lane, tickets } = submission;
+    if (status !== 0) {
+      const error = errorOfNumber(status, `appending to route ${lane.route}`);
+      for (const ticket of tickets) {
+        if (ticket.wait === 'accepted') this.#failure ??= error;
+        else ticket.failed(error);
+      }
+      return;
+    }
+    const reached = LEVELS[level] ?? 'accepted';
+    for (const ticket of tickets) {
+      if (!ticket.open) continue;
+      const first = firstLsn + ticket.index;
+      if (ticket.wait === 'delivered' && reached === 'durable') {
+        lane.awaitDelivery(first, first + ticket.count - 1, ticket);
+      } else {
+        ticket.reached(first, reached);
+      }
+    }
+  }
+
+  #pump(): void {
+    for (const lane of this.#stalled) {
+      if (!lane.pump()) {
+        this.client.notifySpace();
+        return;
+      }
+      this.#stalled.delete(lane);
+    }
+  }
+
+  #settleSpace(): void {
+    if (this.#spaceWaiters.length === 0) return;
+    const free = this.client.spaceAvailable();
+    const settled = this.#spaceWaiters.filter(({ lane }) => free && !lane.stalled);
+    this.#spaceWaiters = this.#spaceWaiters.filter((waiter) => !settled.includes(waiter));
+    for (const { ticket } of settled) ticket.reached(0, 'accepted');
+    if (this.#spaceWaiters.length > 0) this.client.notifySpace();
+  }
+}

@@ -1,0 +1,84 @@
+// Follows a route's log: an async iterator over records, in this or any other process's log.
+
+import { ElgateError, guardAsync } from '../errors.js';
+import type { NativeReader, NativeReadResult } from '../native/binding.js';
+import { binding } from '../native/load.js';
+import type { Gap, LogRecord, TailOptions } from './types.js';
+
+const READ_BYTES_MAX = 256 * 1024;
+/** How long one read waits for records; bounds how late an abort is noticed. */
+const READ_WAIT_MS = 500;
+const INDEX_FIELDS = 4;
+
+/** The log in `directory`, record by record. `what` names it in messages. */
+export async function* tailLog(directory: string, what: string, options: TailOptions = {}): AsyncGenerator<LogRecord> {
+  const { signal, follow = true, reader: name = null } = options;
+  signal?.throwIfAborted();
+  const from = position(options.from ?? (name === null ? 'end' : 'start'));
+  const reader = await guardAsync(() => binding().NativeReader.open(directory, from, name));
+  try {
+    for (;;) {
+      const result = await guardAsync(() => reader.read(READ_BYTES_MAX, follow ? READ_WAIT_MS : 0));
+      signal?.throwIfAborted();
+      const gaps = JSON.parse(result.gaps) as Gap[];
+      for (const record of records(reader, result, name !== null)) {
+        while (gaps[0] !== undefined && gaps[0].from < record.lsn) report(gaps.shift() as Gap, what, options);
+        yield record;
+        signal?.throwIfAborted();
+      }
+      for (const gap of gaps) report(gap, what, options);
+      if (!follow && result.caughtUp) return;
+    }
+  } finally {
+    reader.close();
+  }
+}
+
+/** The position as the addon takes it. */
+export function position(from: NonNullable<TailOptions['from']>): string {
+  if (from instanceof Date) {
+    if (Number.isNaN(from.getTime())) throw new TypeError('tail: from is not a valid date');
+    return `time:${from.getTime() * 1000}`;
+  }
+  if (typeof from === 'number' && (!Number.isSafeInteger(from) || from < 0)) {
+    throw new TypeError(`tail: from must be a record's number, not ${from}`);
+  }
+  return String(from);
+}
+
+function* records(reader: NativeReader, { data, index }: NativeReadResult, named: boolean): Generator<LogRecord> {
+  for (let at = 0; at + INDEX_FIELDS <= index.length; at += INDEX_FIELDS) {
+    const [lsn, timeUs, offset, length] = index.subarray(at, at + INDEX_FIELDS) as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    const bytes = data.subarray(offset, offset + length);
+    yield {
+      lsn,
+      time: new Date(timeUs / 1000),
+      data: bytes,
+      text: () => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'),
+      commit: () => commit(reader, lsn, named),
+    };
+  }
+}
+
+async function commit(reader: NativeReader, lsn: number, named: boolean): Promise<void> {
+  if (!named) {
+    throw new ElgateError('ERR_ELGATE_UNSUPPORTED', 'commit() needs a named reader: tail(route, { reader: "name" })');
+  }
+  await guardAsync(() => reader.commit(lsn));
+}
+
+function report(gap: Gap, what: string, options: TailOptions): void {
+  if (options.onGap !== undefined) {
+    options.onGap(gap);
+    return;
+  }
+  throw new ElgateError(
+    'ERR_ELGATE_LOG_CORRUPT',
+    `${what}: records ${gap.from} to ${gap.to} cannot be read (${gap.reason}): pass onGap to go on after them`,
+  );
+}
