@@ -1,1 +1,43 @@
-//! Placeholder.
+//! The log: one route's records, numbered, checksummed, durable, and readable by any process.
+//!
+//! * [`open`] recovers a log and returns its one [`LogWriter`], a sans-I/O state machine.
+//! * [`LogReader`] follows a log from any process, live or offline; [`Cursor`] keeps a reader's
+//!   place; [`describe`] tells what is there.
+//!
+//! | question | file |
+//! |---|---|
+//! | what do the bytes mean? | `segment_header.rs`, `batch.rs`, `record.rs`, `head.rs`, `cursor.rs`, `naming.rs` |
+//! | how do records become writes? | `batch_builder.rs`, `writer.rs`, `writer/`, `tail_cache.rs` |
+//! | what happens after a crash? | `recovery.rs`, `damage.rs`, `salvage.rs`, `quarantine.rs`, `sources.rs` |
+//! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `describe.rs` |
+//! | when do files come and go? | `preparer.rs`, `retention.rs` |
+//!
+//! The layouts and rules are those of RFC 0001, section 4.
+
+mod batch;
+mod batch_builder;
+mod bytes;
+mod cursor;
+mod error;
+mod event;
+mod head;
+mod naming;
+mod options;
+mod preparer;
+mod record;
+mod retention;
+mod segment_file;
+mod segment_header;
+mod stats;
+mod tail_cache;
+mod writer;
+
+pub use batch_builder::{CachedBatch, Source};
+pub use cursor::{Cursor, CursorInfo, Extra, list_cursors};
+pub use error::{AppendError, CursorError, IoFault, OpenError, ReadError};
+pub use event::LogEvent;
+pub use head::Watermarks;
+pub use options::{LogOptions, Retention};
+pub use record::{Record, Records};
+pub use stats::{BATCH_RECORDS_BOUNDS, LogStats, WRITE_TIME_BOUNDS_US};
+pub use writer::LogWriter;

@@ -1,0 +1,291 @@
+//! Cursors: how far a reader has come, in a file that survives being torn.
+//!
+//! ```text
+//! two slots of 4,096 bytes, written in turn; the valid one with the higher generation counts
+//!
+//! byte 0x00  magic u64 "ELGCURS1"
+//!      0x08  generation u64
+//!      0x10  lsn u64              last record the reader is done with
+//!      0x18  extra 4 x u64        the reader's own
+//!      0x38  crc32c u32           of bytes 0x00..0x38
+//! ```
+
+use crate::bytes::{checksum, get_u32, get_u64, put};
+use crate::error::{AtPath, CursorError, IoFault};
+use crate::naming::{cursor_path, cursors_dir};
+use elgate_io::{Buffer, Completion, File, Op, OpenOptions, Outcome, Platform};
+use elgate_types::limits::BLOCK_BYTES;
+use elgate_types::{Lsn, RouteName, kill_site};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"ELGCURS1");
+const SLOT_BYTES: usize = BLOCK_BYTES;
+const AT_CRC: usize = 0x38;
+const EXTENSION: &str = ".cursor";
+
+/// What a reader keeps beside its position.
+pub type Extra = [u64; 4];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Slot {
+    generation: u64,
+    lsn: Lsn,
+    extra: Extra,
+}
+
+impl Slot {
+    fn encode(&self) -> Buffer {
+        let mut bytes = Buffer::with_capacity(SLOT_BYTES);
+        bytes.extend_zeros(SLOT_BYTES);
+        put(&mut bytes, 0x00, &MAGIC.to_le_bytes());
+        put(&mut bytes, 0x08, &self.generation.to_le_bytes());
+        put(&mut bytes, 0x10, &self.lsn.0.to_le_bytes());
+        for (index, value) in self.extra.iter().enumerate() {
+            put(&mut bytes, 0x18 + index * 8, &value.to_le_bytes());
+        }
+        let crc = checksum(0, &bytes[..AT_CRC]);
+        put(&mut bytes, AT_CRC, &crc.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < AT_CRC + 4
+            || get_u64(bytes, 0) != MAGIC
+            || checksum(0, &bytes[..AT_CRC]) != get_u32(bytes, AT_CRC)
+        {
+            return None;
+        }
+        let extra = [0, 1, 2, 3].map(|index| get_u64(bytes, 0x18 + index * 8));
+        Some(Self { generation: get_u64(bytes, 0x08), lsn: Lsn(get_u64(bytes, 0x10)), extra })
+    }
+}
+
+/// The two slots as found: the current one and where it is. `Err` if something was there and
+/// none of it is valid.
+fn choose(bytes: &[u8]) -> Result<(Slot, usize), ()> {
+    let slot = |index: usize| bytes.get(index * SLOT_BYTES..).and_then(Slot::decode);
+    match (slot(0), slot(1)) {
+        (Some(first), Some(second)) if first.generation > second.generation => Ok((first, 0)),
+        (_, Some(second)) => Ok((second, 1)),
+        (Some(first), None) => Ok((first, 0)),
+        (None, None) if bytes.iter().all(|byte| *byte == 0) => Ok((Slot::default(), 1)),
+        (None, None) => Err(()),
+    }
+}
+
+/// One reader's position. The file stays locked while the value lives.
+#[derive(Debug)]
+pub struct Cursor {
+    file: File,
+    path: PathBuf,
+    current: Slot,
+    current_index: usize,
+    saving: Option<Slot>,
+}
+
+impl Cursor {
+    /// Opens the cursor `name` of the log in `dir`, creating it at [`Lsn::ZERO`]. Blocking.
+    /// A created cursor is durable when this returns, so retention respects it from then on.
+    ///
+    /// # Errors
+    /// [`CursorError`]; a damaged cursor is never silently started over.
+    pub fn open(platform: &dyn Platform, dir: &Path, name: &str) -> Result<Self, CursorError> {
+        if !RouteName::is_valid(name.as_bytes()) {
+            return Err(CursorError::Name(name.chars().take(80).collect()));
+        }
+        let cursors = cursors_dir(dir);
+        platform.create_directories(&cursors).at("create", &cursors)?;
+        let path = cursor_path(dir, name);
+        let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
+        let file = platform.open(&path, options).at("open", &path)?;
+        if !platform.try_lock(&file).at("lock", &path)? {
+            return Err(CursorError::InUse { path });
+        }
+        let mut bytes = vec![0; 2 * SLOT_BYTES];
+        let count = platform.read_at(&file, 0, &mut bytes).at("read", &path)?;
+        let Ok((current, current_index)) = choose(&bytes[..count]) else {
+            return Err(CursorError::Corrupt { path });
+        };
+        let mut cursor = Self { file, path, current, current_index, saving: None };
+        if count < bytes.len() || current.generation == 0 {
+            cursor.create(platform)?;
+            platform.sync_directory(&cursors).at("sync", &cursors)?;
+        }
+        Ok(cursor)
+    }
+
+    fn create(&mut self, platform: &dyn Platform) -> Result<(), CursorError> {
+        let blank = [0; SLOT_BYTES];
+        let other = if self.current_index == 0 { SLOT_BYTES } else { 0 } as u64;
+        platform.write_at(&self.file, other, &blank, true).at("write", &self.path)?;
+        self.save_blocking(platform, self.current.lsn, self.current.extra, true)
+    }
+
+    /// The last record that the reader is done with.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.current.lsn
+    }
+
+    /// What the reader saved beside it.
+    #[must_use]
+    pub fn extra(&self) -> Extra {
+        self.current.extra
+    }
+
+    /// Saves a position. With `durable`, it survives a power cut when this returns; without, the
+    /// process's death. Blocking.
+    ///
+    /// # Errors
+    /// [`CursorError`]; the saved position is then the former one or this one.
+    pub fn save_blocking(
+        &mut self,
+        platform: &dyn Platform,
+        lsn: Lsn,
+        extra: Extra,
+        durable: bool,
+    ) -> Result<(), CursorError> {
+        let (offset, bytes) = self.prepare(lsn, extra)?;
+        kill_site::pass("cursor.save.before");
+        let result = platform.write_at(&self.file, offset, &bytes, durable);
+        self.conclude(result)
+    }
+
+    /// Begins a save: the operation to submit. At most one at a time: its completion goes to
+    /// [`saved`](Self::saved) before the next begins.
+    ///
+    /// # Errors
+    /// [`CursorError::Backwards`].
+    ///
+    /// # Panics
+    /// If the completion of the last save has not been handed over.
+    pub fn begin_save(&mut self, lsn: Lsn, extra: Extra, durable: bool) -> Result<Op, CursorError> {
+        assert!(self.saving.is_none(), "one save of a cursor at a time");
+        let (offset, buffer) = self.prepare(lsn, extra)?;
+        kill_site::pass("cursor.save.before");
+        Ok(Op::Write { file: self.file.clone(), offset, buffer, durable })
+    }
+
+    /// Whether a save is under way.
+    #[must_use]
+    pub fn is_saving(&self) -> bool {
+        self.saving.is_some()
+    }
+
+    /// Takes the completion of a save.
+    ///
+    /// # Errors
+    /// [`CursorError::Io`]; the saved position is then the former one or the new one, and the
+    /// next save overwrites the slot in question.
+    pub fn saved(&mut self, completion: Completion) -> Result<(), CursorError> {
+        let result = match completion.result {
+            Ok(Outcome::Bytes(SLOT_BYTES)) => Ok(()),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::WriteZero, "the write came up short")),
+            Err(error) => Err(error),
+        };
+        self.conclude(result)
+    }
+
+    fn prepare(&mut self, lsn: Lsn, extra: Extra) -> Result<(u64, Buffer), CursorError> {
+        if lsn < self.current.lsn {
+            return Err(CursorError::Backwards { at: self.current.lsn, to: lsn });
+        }
+        let next = Slot { generation: self.current.generation + 1, lsn, extra };
+        self.saving = Some(next);
+        let offset = if self.current_index == 0 { SLOT_BYTES } else { 0 };
+        Ok((offset as u64, next.encode()))
+    }
+
+    fn conclude(&mut self, result: io::Result<()>) -> Result<(), CursorError> {
+        let saving = self.saving.take();
+        result.at("save", &self.path)?;
+        if let Some(slot) = saving {
+            self.current = slot;
+            self.current_index = 1 - self.current_index;
+        }
+        kill_site::pass("cursor.save.after");
+        Ok(())
+    }
+}
+
+/// A cursor as found on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CursorInfo {
+    /// The reader's name.
+    pub name: String,
+    /// The last record it is done with.
+    pub lsn: Lsn,
+    /// What it keeps beside.
+    pub extra: Extra,
+}
+
+/// Every cursor of the log in `dir`, by name. Blocking; disturbs nobody.
+///
+/// # Errors
+/// [`CursorError`], also when one of them is damaged.
+pub fn list_cursors(platform: &dyn Platform, dir: &Path) -> Result<Vec<CursorInfo>, CursorError> {
+    let cursors = cursors_dir(dir);
+    let entries = match platform.list(&cursors) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.at("list", &cursors)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let Some(name) = entry.name.strip_suffix(EXTENSION) else { continue };
+        let path = cursors.join(&entry.name);
+        let slot = read(platform, &path)?.ok_or(CursorError::Corrupt { path })?;
+        found.push(CursorInfo { name: name.to_owned(), lsn: slot.lsn, extra: slot.extra });
+    }
+    found.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(found)
+}
+
+fn read(platform: &dyn Platform, path: &Path) -> Result<Option<Slot>, IoFault> {
+    let options = OpenOptions { read: true, ..Default::default() };
+    let file = platform.open(path, options).at("open", path)?;
+    let mut bytes = vec![0; 2 * SLOT_BYTES];
+    let count = platform.read_at(&file, 0, &mut bytes).at("read", path)?;
+    Ok(choose(&bytes[..count]).ok().map(|(slot, _)| slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file_of(slots: [Option<Slot>; 2]) -> Vec<u8> {
+        let mut bytes = vec![0; 2 * SLOT_BYTES];
+        for (index, slot) in slots.iter().enumerate() {
+            if let Some(slot) = slot {
+                bytes[index * SLOT_BYTES..][..SLOT_BYTES].copy_from_slice(&slot.encode());
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn slots_round_trip(generation in any::<u64>(), lsn in any::<u64>(), extra in any::<[u64; 4]>()) {
+            let slot = Slot { generation, lsn: Lsn(lsn), extra };
+            prop_assert_eq!(Slot::decode(&slot.encode()), Some(slot));
+        }
+    }
+
+    #[test]
+    fn a_torn_slot_leaves_the_other_one() {
+        let old = Slot { generation: 7, lsn: Lsn(70), extra: [1; 4] };
+        let new = Slot { generation: 8, lsn: Lsn(80), extra: [2; 4] };
+        for (index, slots) in [[Some(new), Some(old)], [Some(old), Some(new)]].into_iter().enumerate() {
+            let whole = file_of(slots);
+            assert_eq!(choose(&whole), Ok((new, index)));
+            for bit in 0..(AT_CRC + 4) * 8 {
+                let mut torn = whole.clone();
+                torn[index * SLOT_BYTES + bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(choose(&torn), Ok((old, 1 - index)), "bit {bit}");
+            }
+        }
+        assert_eq!(choose(&[]), Ok((Slot::default(), 1)));
+        assert_eq!(choose(&[7; 2 * SLOT_BYTES]), Err(()));
+    }
+}

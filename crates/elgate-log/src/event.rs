@@ -1,0 +1,57 @@
+//! What a log tells its engine.
+
+use crate::error::IoFault;
+use elgate_types::Lsn;
+use std::path::PathBuf;
+
+/// Something happened. Watermarks rise only.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LogEvent {
+    /// Every record up to here is written, not necessarily durable. Flush modes `manual` and
+    /// `none` only.
+    Written {
+        /// The last of them.
+        through: Lsn,
+    },
+    /// Every record up to here survives a power cut on honest storage. Never in flush mode `none`.
+    Durable {
+        /// The last of them.
+        through: Lsn,
+    },
+    /// Nothing can be written; appends are refused. Tried again every second.
+    Parked {
+        /// What stopped it.
+        error: IoFault,
+    },
+    /// Writing works again.
+    Resumed,
+    /// A write or sync failed. The segment is written no more; what was not acknowledged goes
+    /// into another one.
+    Abandoned {
+        /// The segment.
+        segment: PathBuf,
+        /// What the device said.
+        error: IoFault,
+    },
+    /// Writing goes on in another segment.
+    Rolled {
+        /// The segment now written.
+        segment: PathBuf,
+        /// Its sequence number.
+        sequence: u64,
+    },
+    /// Segments that every reader had passed were removed.
+    Retired {
+        /// The first record still kept.
+        first: Lsn,
+        /// How many bytes were given back.
+        bytes: u64,
+    },
+    /// A chore failed that nothing depends on at once: preparing the next segment early, or
+    /// removing old ones. Tried again later.
+    ChoreFailed {
+        /// What the operating system said.
+        error: IoFault,
+    },
+}

@@ -1,0 +1,84 @@
+//! Removing segments. Blocking; run through `Op::Blocking`.
+
+use crate::cursor::list_cursors;
+use crate::error::{AtPath, CursorError, IoFault};
+use crate::options::Retention;
+use elgate_io::Platform;
+use elgate_types::{Lsn, WallTime};
+use std::io;
+use std::path::PathBuf;
+
+/// A segment that might go.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) sequence: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) last_lsn: Lsn,
+    pub(crate) bytes: u64,
+    pub(crate) last_time: WallTime,
+}
+
+/// One round of retention.
+#[derive(Debug)]
+pub(crate) struct Retirement {
+    pub(crate) dir: PathBuf,
+    pub(crate) retain: Retention,
+    /// Sealed segments, oldest first.
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) active_bytes: u64,
+}
+
+/// What a round has removed, and what stopped it.
+#[derive(Debug, Default)]
+pub(crate) struct Retired {
+    pub(crate) sequences: Vec<u64>,
+    pub(crate) bytes: u64,
+    pub(crate) fault: Option<IoFault>,
+}
+
+impl Retirement {
+    /// Removes, oldest first, what every cursor has passed and the limits do not keep. Stops at
+    /// the first segment that must stay: what remains is contiguous.
+    pub(crate) fn carry_out(&self, platform: &dyn Platform) -> Retired {
+        let mut retired = Retired::default();
+        if let Err(fault) = self.remove(platform, &mut retired) {
+            retired.fault = Some(fault);
+        }
+        retired
+    }
+
+    fn remove(&self, platform: &dyn Platform, retired: &mut Retired) -> Result<(), IoFault> {
+        let slowest = match list_cursors(platform, &self.dir) {
+            Ok(cursors) => cursors.iter().map(|cursor| cursor.lsn).min(),
+            Err(CursorError::Io(fault)) => return Err(fault),
+            // A cursor that cannot be read has passed nothing.
+            Err(_) => Some(Lsn::ZERO),
+        };
+        let now = platform.wall_time();
+        let mut bytes =
+            self.active_bytes + self.candidates.iter().map(|segment| segment.bytes).sum::<u64>();
+        for segment in &self.candidates {
+            let is_passed = slowest.is_none_or(|slowest| segment.last_lsn <= slowest);
+            let is_over = self.retain.max_bytes.is_some_and(|max| bytes > max);
+            let is_old = self.retain.max_age.is_some_and(|max| {
+                u128::from(now.0.saturating_sub(segment.last_time.0)) > max.as_micros()
+            });
+            if !(is_passed && (is_over || is_old)) {
+                break;
+            }
+            match platform.remove(&segment.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).at("remove", &segment.path);
+                }
+                _ => {}
+            }
+            bytes -= segment.bytes;
+            retired.bytes += segment.bytes;
+            retired.sequences.push(segment.sequence);
+        }
+        if retired.sequences.is_empty() {
+            return Ok(());
+        }
+        platform.sync_directory(&self.dir).at("sync", &self.dir)
+    }
+}

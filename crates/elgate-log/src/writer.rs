@@ -1,0 +1,348 @@
+//! The writer: a sans-I/O state machine that turns appends into group commits.
+//!
+//! In: [`append`](LogWriter::append) and completions. Out: operations
+//! ([`poll_op`](LogWriter::poll_op)) and events ([`poll_event`](LogWriter::poll_event)). Nothing
+//! here blocks, allocates per record, or makes a system call per record.
+//!
+//! ```text
+//!  append ─► open batch ─► pending ─► flights ─┬─ auto ──────────► durable ─► tail cache
+//!            (collecting)  (closed)   (handed  │
+//!                                      out)    └─ manual, none ─► held ─ sync ─► durable
+//!
+//!  a write or sync fails: wait until every flight is back; held + flights go back to the front
+//!  of pending, the segment is abandoned, the epoch rises, and another segment takes them
+//! ```
+//!
+//! | file | role |
+//! |---|---|
+//! | `append.rs` | what comes in: records into batches |
+//! | `commit.rs` | what goes out: writes, syncs, markers; acknowledging them |
+//! | `segments.rs` | which segment it goes to: preparing, rolling, abandoning, parking |
+//! | `retire.rs` | which segments go |
+
+mod append;
+mod commit;
+mod retire;
+mod segments;
+
+use crate::batch_builder::{Batch, BufferPool, CachedBatch};
+use crate::error::IoFault;
+use crate::event::LogEvent;
+use crate::head::{HeadWriter, Watermarks};
+use crate::options::LogOptions;
+use crate::preparer::Prepared;
+use crate::stats::{Counters, LogStats};
+use crate::tail_cache::TailCache;
+use elgate_io::{Completion, File, Op};
+use elgate_types::{Lsn, Monotonic, RouteName, WallTime, kill_site};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The one writer of a log. Made by [`open`](crate::open); used from one thread.
+///
+/// Call [`poll_op`](Self::poll_op) until it returns `None` after appending and after
+/// [`handle`](Self::handle), submit what it returns, and drain
+/// [`poll_event`](Self::poll_event). Dropping it abandons what was not acknowledged;
+/// [`close`](Self::close) first to have it written.
+#[derive(Debug)]
+pub struct LogWriter {
+    pub(crate) dir: PathBuf,
+    pub(crate) route: RouteName,
+    pub(crate) log_id: u128,
+    pub(crate) options: LogOptions,
+    pub(crate) head: HeadWriter,
+
+    // Records on their way, in order: open, pending, flights, held.
+    pub(crate) open: Option<Batch>,
+    pub(crate) pending: VecDeque<Batch>,
+    /// Bytes of `pending` on the device.
+    pub(crate) pending_bytes: usize,
+    pub(crate) flights: VecDeque<Flight>,
+    pub(crate) flight_bytes: u64,
+    /// Written, and not yet known to be stable.
+    pub(crate) held: VecDeque<Held>,
+    pub(crate) held_bytes: u64,
+    pub(crate) pool: BufferPool,
+    /// Size of the last batch: the best guess at the next one's.
+    pub(crate) usual_batch_bytes: usize,
+    pub(crate) cache: TailCache,
+
+    // Where they go.
+    pub(crate) active: Option<Active>,
+    pub(crate) spares: VecDeque<Prepared>,
+    /// Segments that hold or held batches, the active one last.
+    pub(crate) segments: VecDeque<SegmentSpan>,
+    /// Files in which nothing was ever acknowledged, to be removed.
+    pub(crate) discard: Vec<PathBuf>,
+    pub(crate) next_sequence: u64,
+    pub(crate) epoch: u64,
+
+    // Watermarks.
+    pub(crate) next_lsn: Lsn,
+    pub(crate) visible: Lsn,
+    pub(crate) durable: Lsn,
+    pub(crate) delivered: Lsn,
+    /// Highest durable watermark that a durable batch states.
+    pub(crate) covered: Lsn,
+
+    // Under way, or asked for.
+    pub(crate) sync: Option<SyncUnderWay>,
+    pub(crate) sync_wanted: bool,
+    pub(crate) flush_target: Lsn,
+    pub(crate) preparing: Option<Preparing>,
+    pub(crate) segment_wanted: bool,
+    /// No new segment before this time.
+    pub(crate) retry_at: Option<Monotonic>,
+    pub(crate) retiring: Option<u32>,
+    pub(crate) retire_at: Option<Monotonic>,
+    pub(crate) quiet_since: Option<Monotonic>,
+    pub(crate) failure: Option<IoFault>,
+    pub(crate) parked: Option<String>,
+    pub(crate) closing: bool,
+    pub(crate) closed: bool,
+
+    pub(crate) events: VecDeque<LogEvent>,
+    pub(crate) next_token: u32,
+    pub(crate) write_handed_out: bool,
+    pub(crate) counters: Counters,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
+    pub(crate) sequence: u64,
+    pub(crate) salt: u32,
+    pub(crate) bytes: u64,
+    /// Where the next batch goes.
+    pub(crate) offset: u64,
+    /// Whether anything in it was acknowledged.
+    pub(crate) is_kept: bool,
+}
+
+/// A write handed out: a batch, or an idle marker.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    token: u32,
+    batch: Option<Batch>,
+    bytes: u64,
+    /// The durable watermark it states.
+    states: Lsn,
+    is_back: bool,
+    since: Monotonic,
+}
+
+/// A batch that is written and not yet synced.
+#[derive(Debug)]
+pub(crate) struct Held {
+    batch: Arc<CachedBatch>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct SyncUnderWay {
+    token: u32,
+    /// How many of the held batches it covers.
+    batches: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Preparing {
+    token: u32,
+    /// How many of the files to discard it was told to remove.
+    discards: usize,
+}
+
+/// What is known of a segment with batches.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentSpan {
+    pub(crate) sequence: u64,
+    pub(crate) path: PathBuf,
+    /// `None` until its first batch goes out.
+    pub(crate) first_lsn: Option<Lsn>,
+    pub(crate) bytes: u64,
+    /// Not older than its last record.
+    pub(crate) last_time: WallTime,
+}
+
+impl LogWriter {
+    /// The next operation to submit, with the number that its completion must bring back. Call
+    /// until it returns `None`.
+    pub fn poll_op(&mut self, now: Monotonic) -> Option<(u32, Op)> {
+        if std::mem::take(&mut self.write_handed_out) {
+            // Whoever calls again has submitted the write by now.
+            kill_site::pass("log.write.submitted");
+        }
+        let op = self
+            .next_write(now)
+            .or_else(|| self.next_sync())
+            .or_else(|| self.next_preparation(now))
+            .or_else(|| self.next_retirement(now));
+        self.note_quiet(now);
+        self.finish_close();
+        op
+    }
+
+    /// Takes the completion of the operation that `poll_op` numbered `token`.
+    pub fn handle(&mut self, token: u32, completion: Completion, now: Monotonic) {
+        if self.preparing.as_ref().is_some_and(|preparing| preparing.token == token) {
+            self.on_prepared(completion, now);
+        } else if self.retiring == Some(token) {
+            self.retiring = None;
+            self.on_retired(completion, now);
+        } else if self.sync.as_ref().is_some_and(|sync| sync.token == token) {
+            self.on_synced(completion, now);
+        } else {
+            self.on_written(token, completion, now);
+        }
+        self.note_quiet(now);
+        self.finish_close();
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<LogEvent> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`poll_op`](Self::poll_op) though nothing has happened: the idle marker, a
+    /// parked log's next attempt, retention.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Monotonic> {
+        let marker = self.marker_deadline();
+        let retry = self.retry_at.filter(|_| self.preparing.is_none() && self.wants_segment());
+        let retire = self.retire_at.filter(|_| self.retiring.is_none() && self.may_retire());
+        [marker, retry, retire].into_iter().flatten().min()
+    }
+
+    /// Last record that survives a power cut.
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Last record that is written.
+    #[must_use]
+    pub fn visible(&self) -> Lsn {
+        self.visible
+    }
+
+    /// The LSN that the next record will get.
+    #[must_use]
+    pub fn next_lsn(&self) -> Lsn {
+        self.next_lsn
+    }
+
+    /// The first record still kept; the next LSN if there is none.
+    #[must_use]
+    pub fn first_lsn(&self) -> Lsn {
+        self.segments.iter().find_map(|segment| segment.first_lsn).unwrap_or(self.next_lsn)
+    }
+
+    /// The log's directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The committed batch that contains `from`, if it is still in memory.
+    #[must_use]
+    pub fn cached(&self, from: Lsn) -> Option<Arc<CachedBatch>> {
+        self.cache.find(from)
+    }
+
+    /// Publishes how far the sink's far end has come. Only a hint to onlookers: what retention
+    /// goes by is the cursor.
+    pub fn set_delivered(&mut self, lsn: Lsn) {
+        self.delivered = lsn;
+        self.head.set_delivered(lsn);
+    }
+
+    /// Asks for everything appended so far to become durable; [`LogEvent::Durable`] follows (in
+    /// flush mode `none`, only [`durable`](Self::durable) rises). Without effect in flush mode
+    /// `auto`, where that happens anyway.
+    pub fn flush(&mut self) {
+        self.flush_target = Lsn(self.next_lsn.0 - 1);
+    }
+
+    /// Takes no more records, and makes everything appended durable, whatever the flush mode.
+    /// Go on polling and handling until [`is_idle`](Self::is_idle).
+    pub fn close(&mut self) {
+        self.closing = true;
+        self.flush();
+    }
+
+    /// Whether nothing is under way and nothing waits. After [`close`](Self::close): whether it
+    /// may be dropped. A parked log with records is not idle; what to do about that is the
+    /// caller's to decide.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.is_written()
+            && self.sync.is_none()
+            && self.preparing.is_none()
+            && self.retiring.is_none()
+            && (!self.closing || (self.held.is_empty() && !self.marker_is_wanted()))
+    }
+
+    /// A snapshot of its figures.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        let spare_bytes: u64 = self.spares.iter().map(|spare| spare.header.segment_bytes).sum();
+        let batches = self.pending.iter().chain(&self.open);
+        let flights = self.flights.iter().filter_map(|flight| flight.batch.as_ref());
+        let memory: usize = batches.chain(flights).map(Batch::memory_bytes).sum();
+        LogStats {
+            segments: self.segments.len() as u64,
+            bytes_on_disk: self.segments.iter().map(|segment| segment.bytes).sum::<u64>()
+                + spare_bytes,
+            batches: self.counters.batches,
+            records: self.counters.records,
+            written_bytes: self.counters.written_bytes,
+            batch_records: self.counters.batch_records,
+            write_times: self.counters.write_times,
+            write_time_total: self.counters.write_time_total,
+            unwritten_bytes: self.unwritten_bytes() as u64,
+            writes_in_flight: self.flights.len() as u64,
+            abandoned_segments: self.counters.abandoned_segments,
+            parked: self.parked.clone(),
+            memory_bytes: (memory + self.cache.bytes() + self.pool.bytes()) as u64
+                + self.held_bytes,
+        }
+    }
+
+    /// Whether every record appended has been written.
+    fn is_written(&self) -> bool {
+        self.open.is_none() && self.pending.is_empty() && self.flights.is_empty()
+    }
+
+    fn token(&mut self) -> u32 {
+        self.next_token = self.next_token.wrapping_add(1);
+        self.next_token
+    }
+
+    fn finish_close(&mut self) {
+        if self.closing && !self.closed && self.is_idle() {
+            self.closed = true;
+            self.head.close();
+        }
+    }
+
+    pub(crate) fn publish(&self) {
+        self.head.publish(&self.watermarks());
+    }
+
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        let in_flight = self.flight_bytes + self.held_bytes;
+        Watermarks {
+            visible: self.visible,
+            durable: self.durable,
+            delivered: self.delivered,
+            first: self.first_lsn(),
+            active_sequence: self.active.as_ref().map_or(0, |active| active.sequence),
+            durable_end: self.active.as_ref().map_or(0, |active| active.offset - in_flight),
+            epoch: self.epoch,
+            writer_pid: std::process::id(),
+        }
+    }
+}

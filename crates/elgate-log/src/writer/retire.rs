@@ -1,0 +1,87 @@
+//! Which segments go: those that every reader has passed, as far as age and size ask for it.
+
+use super::segments::reply;
+use super::LogWriter;
+use crate::error::IoFault;
+use crate::event::LogEvent;
+use crate::retention::{Candidate, Retired, Retirement};
+use elgate_io::{BlockingReply, Completion, Op};
+use elgate_types::{Lsn, Monotonic};
+use std::io;
+use std::time::Duration;
+
+/// How often segments are looked at, besides at every roll.
+const RETIRE_EVERY: Duration = Duration::from_secs(10);
+
+impl LogWriter {
+    /// Looks again at the next opportunity.
+    pub(super) fn retire_soon(&mut self) {
+        self.retire_at = Some(Monotonic(0));
+    }
+
+    /// Whether there is anything that retention might ever remove.
+    pub(super) fn may_retire(&self) -> bool {
+        let retain = self.options.retain;
+        self.segments.len() > 1
+            && !self.closing
+            && (retain.max_bytes.is_some() || retain.max_age.is_some())
+    }
+
+    pub(super) fn next_retirement(&mut self, now: Monotonic) -> Option<(u32, Op)> {
+        let is_due = self.retire_at.is_none_or(|at| at <= now);
+        if self.retiring.is_some() || !is_due || !self.may_retire() {
+            return None;
+        }
+        self.retire_at = Some(now.after(RETIRE_EVERY));
+        let retirement = Retirement {
+            dir: self.dir.clone(),
+            retain: self.options.retain,
+            candidates: self.candidates(),
+            active_bytes: self.active.as_ref().map_or(0, |active| active.bytes),
+        };
+        let token = self.token();
+        self.retiring = Some(token);
+        let call = move |platform: &dyn elgate_io::Platform| -> io::Result<BlockingReply> {
+            Ok(Box::new(retirement.carry_out(platform)))
+        };
+        Some((token, Op::Blocking(Box::new(call))))
+    }
+
+    /// Every segment but the last that has begun, oldest first: the next one's first record
+    /// tells where it ends, and all of that is durable.
+    fn candidates(&self) -> Vec<Candidate> {
+        let spans: Vec<_> = self.segments.iter().filter(|span| span.first_lsn.is_some()).collect();
+        let next_first = |index: usize| spans.get(index + 1).and_then(|next| next.first_lsn);
+        let with_end = spans.iter().enumerate().filter_map(|(index, span)| {
+            let last_lsn = Lsn(next_first(index)?.0 - 1);
+            (last_lsn <= self.durable).then(|| Candidate {
+                sequence: span.sequence,
+                path: span.path.clone(),
+                last_lsn,
+                bytes: span.bytes,
+                last_time: span.last_time,
+            })
+        });
+        with_end.collect()
+    }
+
+    pub(super) fn on_retired(&mut self, completion: Completion, _now: Monotonic) {
+        let retired = match reply::<Retired>(completion) {
+            Ok(retired) => retired,
+            Err(error) => {
+                let error = IoFault { doing: "remove segments in", path: self.dir.clone(), error };
+                self.events.push_back(LogEvent::ChoreFailed { error });
+                return;
+            }
+        };
+        if let Some(error) = retired.fault {
+            self.events.push_back(LogEvent::ChoreFailed { error });
+        }
+        if !retired.sequences.is_empty() {
+            self.segments.retain(|span| !retired.sequences.contains(&span.sequence));
+            self.publish();
+            let first = self.first_lsn();
+            self.events.push_back(LogEvent::Retired { first, bytes: retired.bytes });
+        }
+    }
+}
