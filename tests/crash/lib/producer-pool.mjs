@@ -1,6 +1,7 @@
 // Several producer processes (producer.mjs), each with a journal of its own, that are killed, stopped and replaced. A
 // replacement has the next incarnation.
 
+import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -87,7 +88,10 @@ export class ProducerPool {
         }, timeoutMs);
         const { code, signal } = await member.child.ended;
         clearTimeout(timer);
-        if (code !== 0 && signal !== 'SIGKILL') late.push(`${path.basename(member.journal)}: exit ${code ?? signal}`);
+        // Ended before it could listen for SIGTERM: it has sent nothing either.
+        const unborn = signal === 'SIGTERM' && !fs.existsSync(member.journal);
+        if (code !== 0 && signal !== 'SIGKILL' && !unborn)
+          late.push(`${path.basename(member.journal)}: exit ${code ?? signal}`);
       }),
     );
     return [...this.unexpected, ...late];

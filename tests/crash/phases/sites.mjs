@@ -23,7 +23,7 @@ const PASSES_MAX = new Map([
   ['log.recovery.cut', 2],
 ]);
 const TEARING_SITES = new Set(['log.recovery.cut']);
-const DEATH_LIMIT_MS = 12_000;
+const DEATH_LIMIT_MS = 8_000;
 const RESUME_LIMIT_MS = 15_000;
 
 /** Every name in `ALL` of kill_site.rs. */
