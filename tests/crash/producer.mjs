@@ -38,7 +38,8 @@ function payload(id, size) {
 let stopping = false;
 process.on('SIGTERM', () => (stopping = true));
 
-const gate = await Elgate.connect();
+// It may be started while the daemon is dead.
+const gate = await Elgate.connect({ waitMs: 20_000 });
 const handles = new Map(routes.map((route) => [route, gate.route(route)]));
 let sequence = 0;
 let outstanding = 0;

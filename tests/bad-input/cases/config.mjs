@@ -63,6 +63,7 @@ export const cases = [
       await putLines(sandbox, gate, 50);
       const good = fs.readFileSync(gate.config, 'utf8');
       fs.writeFileSync(gate.config, `${good}\nnonsense_key = true\n`);
+      process.kill(gate.daemon.pid, 'SIGHUP');
       const log = () => fs.readFileSync(sandbox.path(gate.daemon.log), 'utf8');
       await until('the daemon to refuse the reload', () => log().includes('nonsense_key'), {
         everyMs: 20,
@@ -74,6 +75,7 @@ export const cases = [
       );
       await putLines(sandbox, gate, 50);
       fs.writeFileSync(gate.config, `${good}\n[routes.added]\nsink = "file"\npath = "added.log"\n`);
+      process.kill(gate.daemon.pid, 'SIGHUP');
       await until(
         'the good reload',
         async () => (await gate.daemon.status()).routes.some(({ name }) => name === 'added'),

@@ -17,6 +17,7 @@ export async function makeGate(sandbox, { routes, env, retry = { initial_ms: 2, 
   const gate = {
     dataDir: sandbox.path('data'),
     out: sandbox.path('out'),
+    ring: sandbox.ring,
     admin: `127.0.0.1:${await freePort()}`,
     head: (route) => readHead(gate.dataDir, route),
     durable: (route) => gate.head(route)?.durable ?? 0,

@@ -1,5 +1,7 @@
 // The end of every phase with several producers: one file route and one HTTP route, drained, recovered twice, checked.
 
+import fs from 'node:fs';
+import path from 'node:path';
 import { check, describe } from '../checker.mjs';
 import { digestOf, readJournals, readReceipts, receiptsOfFile } from './history.mjs';
 import { landedInFlow } from './moments.mjs';
@@ -11,6 +13,10 @@ export const routesFor = (receiver) => ({
   [FILE_ROUTE]: { sink: 'file', path: 'orders.log', segment_bytes: 4 << 20 },
   [HTTP_ROUTE]: { sink: 'http', url: receiver.url, segment_bytes: 4 << 20, timeout_ms: 5_000 },
 });
+
+const OPEN_FILES_MAX = 256;
+/** Participants that ever ran at the same time, with room for those whose death was noticed late. */
+const COMPLETION_RINGS_MAX = 32;
 
 /** The daemon runs and the producers have finished. Drains, recovers again, and reports on both routes. */
 export async function conclude({ report, gate, receiver, pool, faults, resumed, openFiles }) {
@@ -35,16 +41,19 @@ export async function conclude({ report, gate, receiver, pool, faults, resumed, 
   await daemon.start().ready();
   await gate.drained();
   note('a start after an orderly stop');
+  const completionRings = fs
+    .readdirSync('/dev/shm')
+    .filter((name) => name.startsWith(`${path.basename(gate.ring)}.ack.`)).length;
   await daemon.stop();
 
   const journals = readJournals(pool.journals);
   const all = [...journals.values()].flat().sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
   const injected = landedInFlow(faults, all);
   const { receipts, how } = readReceipts(receiver.journal, HTTP_ROUTE);
-  const leaks =
-    openFiles === undefined
-      ? []
-      : [{ what: 'open files of the daemon after the last restart', value: openFiles, limit: 256 }];
+  const leaks = [
+    { what: 'open files of the daemon after the last restart', value: openFiles, limit: OPEN_FILES_MAX },
+    { what: 'completion rings in shared memory after the run', value: completionRings, limit: COMPLETION_RINGS_MAX },
+  ];
   for (const [route, sink, arrived] of [
     [FILE_ROUTE, 'file', receiptsOfFile(output)],
     [HTTP_ROUTE, 'http', receipts],
@@ -64,6 +73,6 @@ export async function conclude({ report, gate, receiver, pool, faults, resumed, 
     report.figures({ [route]: result.figures });
     report.note(`${route}: ${describe(result)}`);
   }
-  report.figures({ answers: how, faults: faults.length, faults_in_flow: injected });
+  report.figures({ answers: how, faults: faults.length, faults_in_flow: injected, completion_rings: completionRings });
   return injected;
 }
