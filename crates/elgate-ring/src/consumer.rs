@@ -1,0 +1,570 @@
+//! The consumer's side: look, copy, validate, hand over; later complete and release.
+//!
+//! ```text
+//!   head ............ read ............ tail          positions only grow
+//!    │ taken, not all   │ committed or    │
+//!    │ finished yet     │ being written   │
+//! ```
+//!
+//! `head` and `read` are this process's own; the shared head is only written. After the death of a
+//! consumer the next one begins at `head` again, so what was taken and not finished is taken again.
+
+use crate::ack_writer::AckWriters;
+use crate::acks::{AckMap, Completion};
+use crate::error::{RingError, RingPoisoned};
+use crate::files;
+use crate::layout::{PARTICIPANT_COUNT, SLOT_COUNT, SLOTS, offset, slot_index};
+use crate::mapping::{RingMap, RingOptions};
+use crate::message::{Header, Kind, Records, records};
+use crate::participant::ParticipantWord;
+use crate::process::{ProcessIdentity, try_lock_byte};
+use crate::protocol::{self, Peek, Shared};
+use crate::sync::{Ordering, fence};
+use elgate_io::{FutexWord, futex};
+use elgate_types::{ErrorCode, Level, Lsn};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The one consumer of a ring. Holds the lock on byte 0 for as long as it lives.
+#[derive(Debug)]
+pub struct Consumer {
+    pub(crate) ring: Arc<RingMap>,
+    pub(crate) options: RingOptions,
+    pub(crate) identity: ProcessIdentity,
+    pub(crate) acks: AckWriters,
+    pub(crate) epoch: u64,
+    /// First position not yet released.
+    pub(crate) head: u64,
+    /// First position not yet looked at.
+    pub(crate) read: u64,
+    /// What lies between the two, by slot index of a run's first slot.
+    pub(crate) pending: Box<[Pending]>,
+    pub(crate) in_flight: usize,
+    pub(crate) poisoned: Option<RingPoisoned>,
+    pub(crate) counters: Counters,
+    scratch: Vec<u8>,
+}
+
+/// A run that was passed and is not yet released.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pending {
+    position: u64,
+    run: u16,
+    pub(crate) owner: u16,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    None,
+    Taken,
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counters {
+    pub(crate) taken: u64,
+    pub(crate) corrupt: u64,
+    pub(crate) aborted: u64,
+}
+
+/// A validated submission, borrowed from the consumer's own copy of it.
+#[derive(Debug)]
+pub struct Submission<'a> {
+    /// Where it lies; names it in [`Consumer::finish`].
+    pub position: u64,
+    /// How many slots it takes.
+    pub slots: u32,
+    /// The participant that sent it. 0: nobody any more (it was salvaged from an earlier ring).
+    pub owner: u16,
+    /// The participant's number of the first record.
+    pub op_id: u64,
+    /// The route's name, valid as such; whether it exists is for the engine to say.
+    pub route: &'a str,
+    /// How many records.
+    pub record_count: u32,
+    body: &'a [u8],
+}
+
+impl<'a> Submission<'a> {
+    /// A submission put together again from what was kept of one. `body` as [`Self::body`] gave it.
+    #[must_use]
+    pub fn from_parts(
+        position: u64,
+        op_id: u64,
+        record_count: u32,
+        route: &'a str,
+        body: &'a [u8],
+    ) -> Self {
+        Self { position, slots: 0, owner: 0, op_id, route, record_count, body }
+    }
+
+    /// The payloads, in order.
+    #[must_use]
+    pub fn records(&self) -> Records<'a> {
+        records(self.body)
+    }
+
+    /// The records as they were encoded; [`records`](crate::records()) walks them.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+}
+
+/// What a ring is doing. Counters count from when this consumer opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingStats {
+    /// The ring's random identity.
+    pub ring_id: u64,
+    /// How often a consumer has opened it.
+    pub epoch: u64,
+    /// First position not yet released.
+    pub head: u64,
+    /// Next position to be claimed, as the shared word says.
+    pub tail: u64,
+    /// Slots between the two.
+    pub used_slots: u64,
+    /// Slots there are.
+    pub slots: u64,
+    /// Submissions taken and not yet finished.
+    pub in_flight: usize,
+    /// Attached participants.
+    pub participants: usize,
+    /// Submissions taken.
+    pub taken: u64,
+    /// Submissions that did not survive validation.
+    pub corrupt: u64,
+    /// Claims of dead producers that were skipped.
+    pub aborted: u64,
+    /// Completions that wait because their participant does not read.
+    pub completions_waiting: usize,
+    /// Completions that nobody was left to be told.
+    pub completions_dropped: u64,
+    /// Whether the ring waits to be replaced.
+    pub poisoned: bool,
+}
+
+/// What the consumer's [futex word](Consumer::futex_word) holds while it sleeps.
+pub const SLEEPING: u32 = 1;
+
+/// How often opening starts over when the file changes under its hands.
+const OPEN_ATTEMPTS_MAX: usize = 16;
+
+impl Consumer {
+    /// Opens the ring at `path`, creating it if there is none, and takes over where its last
+    /// consumer stopped.
+    ///
+    /// # Errors
+    /// [`RingError::InUse`] if another consumer lives; else what is wrong with the file or options.
+    pub fn open(path: &Path, options: &RingOptions) -> Result<Self, RingError> {
+        options.check()?;
+        for _ in 0..OPEN_ATTEMPTS_MAX {
+            let ring = match RingMap::open(path) {
+                Err(RingError::Missing { .. }) => match create(path, options)? {
+                    Some(ring) => ring,
+                    None => continue,
+                },
+                other => other?,
+            };
+            let locked = try_lock_byte(ring.file(), 0)
+                .map_err(|source| files::failed("lock", path, source))?;
+            if !locked {
+                let pid = ring.u32_at(offset::DAEMON_PID).load(Ordering::Relaxed);
+                return Err(RingError::InUse { path: path.to_owned(), pid });
+            }
+            // Between opening and locking, a living consumer may have replaced the file.
+            if ring.is_current() {
+                ring.set_options(options);
+                return Ok(Self::adopt(ring, options.clone()));
+            }
+        }
+        let source = std::io::Error::other("it keeps being replaced by another process");
+        Err(files::failed("open", path, source))
+    }
+
+    /// Takes over a ring whose byte 0 we have locked.
+    fn adopt(ring: RingMap, options: RingOptions) -> Self {
+        // Relaxed: the last consumer is dead, and only consumers write these two.
+        let mut head = ring.head().load(Ordering::Relaxed);
+        let epoch = ring.u64_at(offset::EPOCH).load(Ordering::Relaxed).wrapping_add(1);
+        let tail = ring.tail().load(Ordering::Acquire); // pairs with the tail CAS
+        let mut poisoned = None;
+        if ring.poisoned().load(Ordering::Relaxed) != 0
+            || tail.wrapping_sub(head) > SLOTS
+            || head > u64::MAX / 2
+        {
+            poisoned = Some(RingPoisoned { position: head, word: tail });
+            head = head.min(u64::MAX / 2);
+        } else {
+            while head < tail && protocol::is_released(&ring, head) {
+                head += 1;
+            }
+            let _ = protocol::advance_head(&ring, head);
+        }
+        let identity = ProcessIdentity::current();
+        announce(&ring, &identity, epoch);
+        futex::wake(ring.space_sequence(), u32::MAX);
+        Self {
+            ring: Arc::new(ring),
+            options,
+            identity,
+            acks: AckWriters::new(),
+            epoch,
+            head,
+            read: head,
+            pending: vec![Pending::default(); SLOT_COUNT].into_boxed_slice(),
+            in_flight: 0,
+            poisoned,
+            counters: Counters::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Looks at up to `max` submissions from the read position on, and calls `take` with each valid
+    /// one, in order. Invalid ones are completed with `SlotCorrupt`; those of dead producers and
+    /// padding are skipped. Returns how many were handed over.
+    ///
+    /// # Errors
+    /// [`RingPoisoned`] if a word makes no sense; [replace](Self::replace) the ring. What was taken
+    /// before can still be finished.
+    pub fn pop(
+        &mut self,
+        max: usize,
+        take: &mut dyn FnMut(&Submission<'_>),
+    ) -> Result<usize, RingPoisoned> {
+        let (mut taken, mut skipped) = (0, 0);
+        while taken + skipped < max && self.poisoned.is_none() && self.unread_slots() > 0 {
+            match protocol::peek(&*self.ring, self.read) {
+                Peek::Empty | Peek::Claimed { .. } => break,
+                Peek::Impossible(word) => self.poison(word.0),
+                Peek::Aborted { run } => {
+                    if self.pass(run, 0, Stage::Done) {
+                        self.counters.aborted += 1;
+                        skipped += 1;
+                    }
+                }
+                Peek::Committed { owner, run } => {
+                    let position = self.read;
+                    if !self.pass(run, owner, Stage::Taken) {
+                        break;
+                    }
+                    if self.deliver(position, owner, run, take) {
+                        taken += 1;
+                    } else {
+                        skipped += 1;
+                    }
+                }
+            }
+        }
+        if taken == 0 && skipped > 0 {
+            self.publish_completions();
+            self.release();
+        }
+        match self.poisoned {
+            Some(poisoned) if taken == 0 => Err(poisoned),
+            _ => Ok(taken),
+        }
+    }
+
+    /// Slots from the read position on that are not still held by what was taken a lap ago.
+    fn unread_slots(&self) -> u64 {
+        self.head + SLOTS - self.read
+    }
+
+    /// Moves the read position past a run. `false`: it does not fit, and the ring is poisoned.
+    fn pass(&mut self, run: u16, owner: u16, stage: Stage) -> bool {
+        let position = self.read;
+        let fits = u64::from(run) <= self.unread_slots();
+        if !fits || !protocol::help_tail(&*self.ring, position, run) {
+            self.poison(self.ring.tail().load(Ordering::Relaxed));
+            return false;
+        }
+        self.pending[slot_index(position)] = Pending { position, run, owner, stage };
+        self.in_flight += usize::from(stage == Stage::Taken);
+        self.read += u64::from(run);
+        true
+    }
+
+    /// Copies, validates and hands over. `false`: there was nothing to hand over.
+    fn deliver(
+        &mut self,
+        position: u64,
+        owner: u16,
+        run: u16,
+        take: &mut dyn FnMut(&Submission<'_>),
+    ) -> bool {
+        let fields = self.ring.read_fields(position);
+        let header = Header::decode(&fields);
+        let body_bytes = header.body_bytes as usize;
+        let mut kind = None;
+        if header.fits(run) {
+            if self.scratch.len() < body_bytes {
+                self.scratch.resize(body_bytes, 0);
+            }
+            let body = &mut self.scratch[..body_bytes];
+            self.ring.read_body(position, run, body);
+            kind = header.validate(&fields, body);
+        }
+        match kind {
+            Some(Kind::Append) => {
+                let body = &self.scratch[..body_bytes];
+                let (route, body) = body.split_at(usize::from(header.route_bytes));
+                let route = std::str::from_utf8(route).expect("validated as a route name");
+                self.counters.taken += 1;
+                take(&Submission {
+                    position,
+                    slots: u32::from(run),
+                    owner,
+                    op_id: header.op_id,
+                    route,
+                    record_count: header.record_count,
+                    body,
+                });
+                true
+            }
+            Some(Kind::Padding) => {
+                self.settle(position);
+                false
+            }
+            None => {
+                self.counters.corrupt += 1;
+                let completion = Completion {
+                    op_id: header.op_id,
+                    first_lsn: Lsn::ZERO,
+                    record_count: header.record_count,
+                    status: Some(ErrorCode::SlotCorrupt),
+                    level: Level::Accepted,
+                };
+                self.finish(self.ring_id(), position, completion);
+                false
+            }
+        }
+    }
+
+    /// Says what became of the submission at `position`, once its records are beyond this process's
+    /// own death (or refused). In any order. The participant hears of it with the next
+    /// [`publish_completions`](Self::publish_completions), the slots are free after the next
+    /// [`release`](Self::release). What belongs to another ring (a replaced one) is ignored.
+    pub fn finish(&mut self, ring_id: u64, position: u64, completion: Completion) {
+        if ring_id == self.ring_id()
+            && let Some(owner) = self.settle(position)
+        {
+            self.acks.post(&self.ring, owner, position, completion);
+        }
+    }
+
+    fn settle(&mut self, position: u64) -> Option<u16> {
+        let pending = &mut self.pending[slot_index(position)];
+        if pending.position != position || pending.stage != Stage::Taken {
+            return None;
+        }
+        pending.stage = Stage::Done;
+        self.in_flight -= 1;
+        Some(pending.owner)
+    }
+
+    /// Makes completions visible and wakes their readers, each once. Call it once per round, and
+    /// [`release`](Self::release) after it: a completion is never later than the release.
+    pub fn publish_completions(&mut self) {
+        self.acks.publish();
+    }
+
+    /// Releases the slots of the finished prefix and wakes producers that wait for space.
+    pub fn release(&mut self) {
+        let mut head = self.head;
+        while head < self.read {
+            let pending = &mut self.pending[slot_index(head)];
+            if pending.stage != Stage::Done {
+                break;
+            }
+            pending.stage = Stage::None;
+            protocol::release_run(&*self.ring, head, pending.run);
+            head += u64::from(pending.run);
+        }
+        if head != self.head {
+            self.head = head;
+            if protocol::advance_head(&*self.ring, head) {
+                futex::wake(self.ring.space_sequence(), u32::MAX);
+            }
+        }
+    }
+
+    /// Announces that the caller is about to wait for the [futex word](Self::futex_word) to leave
+    /// [`SLEEPING`], and looks once more. `false`: there is something to take (or to replace); do not wait.
+    ///
+    /// Wait for a second at most: a producer that is killed between clearing the flag and waking
+    /// leaves the wake to the timeout.
+    pub fn prepare_sleep(&mut self) -> bool {
+        self.check_tail();
+        if self.poisoned.is_some() {
+            return false;
+        }
+        if self.unread_slots() == 0 {
+            // Nothing can be taken before something is finished, which is not for producers to say.
+            self.ring.consumer_state().store(SLEEPING, Ordering::Relaxed);
+            return true;
+        }
+        protocol::prepare_sleep(&*self.ring, self.read)
+    }
+
+    /// Takes the announcement back, after waiting.
+    pub fn end_sleep(&mut self) {
+        protocol::end_sleep(&*self.ring);
+    }
+
+    /// The word that leaves [`SLEEPING`] when a producer has something for a sleeping consumer. A replaced
+    /// ring has another one.
+    #[must_use]
+    pub fn futex_word(&self) -> FutexWord {
+        // SAFETY: the word lies in the mapping, which the owner keeps alive.
+        unsafe { FutexWord::new(self.ring.consumer_state(), self.ring.clone()) }
+    }
+
+    /// Whether everything waits for a claim that is not committed yet. When that lasts for more
+    /// than a millisecond, [`recover_dead`](Self::recover_dead) is worth a call.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.poisoned.is_none()
+            && self.unread_slots() > 0
+            && matches!(protocol::peek(&*self.ring, self.read), Peek::Claimed { .. })
+    }
+
+    /// Finds a tail that no correct step produces; a scribbled tail would stop producers for ever.
+    pub(crate) fn check_tail(&mut self) {
+        // Pairs with the tail CAS: a tail beyond `read` proves that the claim at `read` is visible.
+        let tail = self.ring.tail().load(Ordering::Acquire);
+        let unclaimed =
+            self.unread_slots() > 0 && protocol::peek(&*self.ring, self.read) == Peek::Empty;
+        if tail < self.read || tail > self.head + SLOTS || (tail > self.read && unclaimed) {
+            self.poison(tail);
+        }
+    }
+
+    fn poison(&mut self, word: u64) {
+        self.poisoned.get_or_insert(RingPoisoned { position: self.read, word });
+    }
+
+    /// The ring's random identity.
+    #[must_use]
+    pub fn ring_id(&self) -> u64 {
+        self.ring.ring_id()
+    }
+
+    /// How often a consumer has opened the ring, this time included.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Where the ring is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.ring.path()
+    }
+
+    /// Submissions taken and not yet finished.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether any producer is attached, or has died without its place having been freed.
+    #[must_use]
+    pub fn has_participants(&self) -> bool {
+        self.attached().next().is_some()
+    }
+
+    fn attached(&self) -> impl Iterator<Item = u16> + '_ {
+        (1..PARTICIPANT_COUNT).filter(|&index| {
+            // Relaxed: counted for people, and to decide how often to look for dead ones.
+            ParticipantWord(self.ring.participant(index).load(Ordering::Relaxed)).is_attached()
+        })
+    }
+
+    /// Ends the ring's life: removes the file if nothing is in it, for a ring that no later daemon
+    /// is to find. Producers that are still attached see it given up. Returns whether it was
+    /// removed.
+    pub fn remove_if_empty(self) -> bool {
+        self.ring.poisoned().store(1, Ordering::Relaxed);
+        // Pairs with the fence in `must_wake_consumer`: a commit that we do not see below sees the
+        // ring given up.
+        fence(Ordering::SeqCst);
+        let tail = self.ring.tail().load(Ordering::Acquire); // pairs with the tail CAS
+        if tail != self.head || !self.ring.is_current() {
+            let given_up = u32::from(self.poisoned.is_some());
+            self.ring.poisoned().store(given_up, Ordering::Relaxed);
+            return false;
+        }
+        for index in self.attached() {
+            files::remove(&AckMap::path_of(self.ring.path(), index));
+        }
+        files::remove(self.ring.path());
+        true
+    }
+
+    /// What the ring is doing.
+    #[must_use]
+    pub fn stats(&self) -> RingStats {
+        let tail = self.ring.tail().load(Ordering::Relaxed);
+        RingStats {
+            ring_id: self.ring_id(),
+            epoch: self.epoch,
+            head: self.head,
+            tail,
+            used_slots: tail.saturating_sub(self.head).min(SLOTS),
+            slots: SLOTS,
+            in_flight: self.in_flight,
+            participants: self.attached().count(),
+            taken: self.counters.taken,
+            corrupt: self.counters.corrupt,
+            aborted: self.counters.aborted,
+            completions_waiting: self.acks.backlog(),
+            completions_dropped: self.acks.dropped(),
+            poisoned: self.poisoned.is_some(),
+        }
+    }
+
+    /// Owners with something between head and read that they have not been told about.
+    pub(crate) fn awaiting_owners(&self) -> impl Iterator<Item = u16> + '_ {
+        let taken = self.pending.iter().filter(|pending| pending.stage == Stage::Taken);
+        taken.map(|pending| pending.owner)
+    }
+
+    /// Begins anew on another ring whose byte 0 we have locked.
+    pub(crate) fn switch_to(&mut self, ring: RingMap, first: u64, epoch: u64) {
+        self.ring = Arc::new(ring);
+        self.acks = AckWriters::new();
+        (self.head, self.read, self.epoch) = (first, first, epoch);
+        self.pending.fill(Pending::default());
+        self.in_flight = 0;
+        self.poisoned = None;
+    }
+
+    /// The copy that submissions are validated in.
+    pub(crate) fn take_scratch(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.scratch)
+    }
+}
+
+/// Creates a ring and gives it its name. `None`: somebody else was faster.
+fn create(path: &Path, options: &RingOptions) -> Result<Option<RingMap>, RingError> {
+    let temporary = files::temporary(path);
+    let mut ring = RingMap::create(&temporary, options, 0)?;
+    ring.set_path(path);
+    Ok(files::link_new(&temporary, path)?.then_some(ring))
+}
+
+/// Writes who consumes the ring.
+pub(crate) fn announce(ring: &RingMap, identity: &ProcessIdentity, epoch: u64) {
+    // Read by people and tools; whether a consumer lives is asked of the lock.
+    ring.u64_at(offset::EPOCH).store(epoch, Ordering::Relaxed);
+    ring.u32_at(offset::DAEMON_PID).store(identity.pid, Ordering::Relaxed);
+    ring.u64_at(offset::DAEMON_START_TIME).store(identity.start_time, Ordering::Relaxed);
+    ring.u64_at(offset::DAEMON_PID_NAMESPACE).store(identity.pid_namespace, Ordering::Relaxed);
+    let word = ParticipantWord::attached(epoch as u32, identity.pid);
+    ring.participant(0).store(word.0, Ordering::Relaxed);
+    protocol::end_sleep(ring);
+}
