@@ -70,3 +70,14 @@ test('lock files do not say where packages were downloaded', () => {
     );
   }
 });
+
+test('lock files hold the packages of every platform, not only of the one they were written on', () => {
+  const missing = tracked
+    .filter((name) => name.endsWith('package-lock.json'))
+    .flatMap((name) => {
+      const { packages } = JSON.parse(textOf(name));
+      const wanted = Object.values(packages).flatMap((entry) => Object.keys(entry.optionalDependencies ?? {}));
+      return wanted.filter((wish) => !Object.keys(packages).some((path) => path.endsWith(`node_modules/${wish}`)));
+    });
+  assert.deepEqual(missing, [], 'remove node_modules and package-lock.json, and run npm install');
+});
