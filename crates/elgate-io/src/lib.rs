@@ -16,18 +16,25 @@
 //!
 //! `conformance` is the suite that each of them passes.
 
+mod blocking_pool;
 mod buffer;
 mod clock;
 mod driver;
 pub mod futex;
+mod futex_waiters;
 mod handle;
 pub mod ids;
+mod mailbox;
 mod op;
 mod os_platform;
 mod platform;
+mod poll;
+mod probe;
 mod shared_map;
 pub mod sim;
 mod sys;
+mod timers;
+mod uring;
 
 pub use buffer::Buffer;
 pub use driver::{Driver, DriverInfo, Wait, Waker};
@@ -35,4 +42,7 @@ pub use handle::{File, FileIdentity, Listener, Socket};
 pub use op::{BlockingCall, BlockingReply, Completion, FutexWord, Op, Outcome, Token};
 pub use os_platform::OsPlatform;
 pub use platform::{DirectoryEntry, OpenOptions, Platform};
+pub use poll::PollDriver;
+pub use probe::{BackendChoice, DriverOptions, OpenDriverError, open_driver};
 pub use shared_map::SharedMap;
+pub use uring::UringDriver;

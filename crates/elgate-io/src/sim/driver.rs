@@ -7,12 +7,11 @@
 use super::SimWorld;
 use super::network::{OpRef, Progress};
 use super::world::{DriverState, Opened, Ready, State, Submitted};
+use crate::blocking_pool::catch_panic;
 use crate::sys::error;
 use crate::{Completion, Driver, DriverInfo, Op, Outcome, Platform, Token, Wait, Waker};
 use elgate_types::{Monotonic, WallTime};
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What a poll that finds nothing and may not wait costs: a loop that spins until some time has
@@ -46,7 +45,7 @@ impl SimDriver {
                 Ready::Completion(completion) => completion,
                 Ready::Call(token, call) => {
                     let platform = self.world.platform();
-                    let result = run_blocking(|| call(&*platform)).map(Outcome::Reply);
+                    let result = catch_panic(|| call(&*platform)).map(Outcome::Reply);
                     Completion { token, result, buffer: None }
                 }
             });
@@ -288,18 +287,6 @@ enum Step {
     Done(io::Result<Outcome>, Option<crate::Buffer>),
     Call(crate::BlockingCall),
     Waits(Op),
-}
-
-/// Runs a blocking call; its panic becomes its error.
-pub(crate) fn run_blocking<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic: Box<dyn Any + Send>| {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        Err(io::Error::other(format!("a blocking call panicked: {message}")))
-    })
 }
 
 impl Driver for SimDriver {
