@@ -8,6 +8,7 @@ import { cacheDir, root, targetDir } from '../lib/paths.mjs';
 import { capture } from '../lib/process.mjs';
 import { hasTool } from '../lib/tools.mjs';
 import { installPrograms } from './debian.mjs';
+import { packed } from './packed.mjs';
 import { inUnprivileged, withoutUring } from './worlds.mjs';
 
 /** Thrown by a step that cannot run here; the message says what is missing. */
@@ -142,6 +143,19 @@ export const STEPS = [
       requirePrograms(context, ['setpriv', 'prlimit']);
       return inUnprivileged(context, ELGATE_SUITE);
     },
+  },
+  {
+    name: 'readme',
+    title: 'what README.md shows',
+    counts: 'node',
+    needs: ['node'],
+    run: (context) => nodeTest(context, ['tests/readme/readme.test.mjs']),
+  },
+  {
+    name: 'packed',
+    title: 'packed, installed elsewhere, used',
+    needs: ['node'],
+    run: packed,
   },
   {
     name: 'crash',
