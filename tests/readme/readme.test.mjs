@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { after, before } from 'node:test';
@@ -18,7 +18,8 @@ const START_SECONDS_MAX = 30;
 const COMMAND_SECONDS_MAX = 60;
 
 /** A directory as the clone is to a user: the sample configuration, and packages to be found. */
-const world = mkdtempSync(join(root, '.readme-'));
+mkdirSync(join(root, '.cache'), { recursive: true });
+const world = mkdtempSync(join(root, '.cache/readme-'));
 copyFileSync(join(root, 'elgate.toml'), join(world, 'elgate.toml'));
 symlinkSync(join(root, 'node_modules'), join(world, 'node_modules'));
 
