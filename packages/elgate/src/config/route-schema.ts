@@ -162,3 +162,17 @@ function retain(section: Section, segmentBytes: number): RouteConfig['retain'] {
   }
   return { max_bytes: bytes || null, max_age_s: age || null };
 }
+
+/** Two routes that would write the same file, if there are any. */
+export function sharedFile(
+  routes: Record<string, RouteConfig>,
+): { name: string; other: string; path: string } | undefined {
+  const writers = new Map<string, string>();
+  for (const [name, { path }] of Object.entries(routes)) {
+    if (path === undefined) continue;
+    const other = writers.get(path);
+    if (other !== undefined) return { name, other, path };
+    writers.set(path, name);
+  }
+  return undefined;
+}

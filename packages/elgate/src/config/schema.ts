@@ -1,10 +1,11 @@
 // The whole configuration: from a tree of settings to a complete `Config`, or one error.
 
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { ElgateError } from '../errors.js';
 import type { KeyPath } from './document.js';
 import type { Layers, Origin } from './layers.js';
 import { formatListen, parseListen } from './listen.js';
-import { parseRoute, type RouteConfig } from './route-schema.js';
+import { parseRoute, type RouteConfig, sharedFile } from './route-schema.js';
 import { Section } from './section.js';
 
 export const MODES = ['auto', 'single-thread', 'pinned-sharded', 'forced-single', 'test-stub'] as const;
@@ -117,17 +118,15 @@ export function parseRoutes(
   const section: Section = top.section('routes', names);
   if (names.length > ROUTES_MAX) top.fail('routes', `holds ${names.length} routes; at most ${ROUTES_MAX} are possible`);
   const routes: Record<string, RouteConfig> = {};
-  const writers = new Map<string, string>();
   for (const name of names) {
     if (!isRouteName(name)) section.fail(name, `is not a route name; ${ROUTE_NAME_RULE}`);
-    const route = parseRoute(section.table(name), ['routes', name], origin, filesRoot);
-    const other = route.path === undefined ? undefined : writers.get(route.path);
-    if (other !== undefined) {
-      const of = new Section(section.table(name), ['routes', name], origin, Object.keys(section.table(name)));
-      of.fail('path', `is already written by route ${other}; give each route a file of its own`);
-    }
-    if (route.path !== undefined) writers.set(route.path, name);
-    routes[name] = route;
+    routes[name] = parseRoute(section.table(name), ['routes', name], origin, filesRoot);
+  }
+  const shared = sharedFile(routes);
+  if (shared !== undefined) {
+    const path = ['routes', shared.name, 'path'];
+    const what = `is already written by route ${shared.other}; give each route a file of its own`;
+    throw new ElgateError('ERR_ELGATE_CONFIG_INVALID', `${origin(path)}: ${path.join('.')}: ${what}`);
   }
   return routes;
 }

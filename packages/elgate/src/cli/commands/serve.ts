@@ -1,0 +1,99 @@
+// `elgate serve`: the daemon in the foreground.
+
+import { Command } from 'commander';
+import { checkReachable, chosenDefaults } from '../../config/load.js';
+import { adminUrl, type Config, MODES } from '../../config/schema.js';
+import { engineStatus } from '../../control/handlers.js';
+import { Daemon } from '../../daemon/daemon.js';
+import { messageOf } from '../../errors.js';
+import { configFor, type WhereOptions, withFlags } from '../locate.js';
+import { bytes, count, oneLine, parseSeconds, print } from '../output.js';
+
+interface ServeOptions extends WhereOptions {
+  drainTimeout: number;
+}
+
+export function serveCommand(): Command {
+  const command = new Command('serve')
+    .description('run the daemon: take records from every process on this machine, and carry them out')
+    .option('--mode <mode>', `how to use the machine: ${MODES.join(', ')}`)
+    .option('--drain-timeout <seconds>', 'how long a stop waits for deliveries', parseSeconds('--drain-timeout'), 10)
+    .action(serve);
+  return withFlags(command, 'config', 'dataDir', 'ring', 'admin');
+}
+
+async function serve(options: ServeOptions): Promise<void> {
+  const load = () => configFor(options);
+  const config = load();
+  const daemon = await Daemon.start(config);
+  announce(daemon);
+  process.on('SIGHUP', () => void reload(daemon, load));
+  await stopped(daemon, options.drainTimeout * 1000);
+}
+
+/** Resolves once a first signal has been served. A second one ends the process at once. */
+function stopped(daemon: Daemon, drainMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let stopping = false;
+    const onSignal = (signal: 'SIGINT' | 'SIGTERM') => {
+      if (stopping) process.exit(signal === 'SIGINT' ? 130 : 143);
+      stopping = true;
+      print(`${signal}: taking nothing new, delivering what is there (again to stop at once)`);
+      drain(daemon, drainMs).then(resolve, reject);
+    };
+    process.on('SIGINT', onSignal);
+    process.on('SIGTERM', onSignal);
+  });
+}
+
+async function drain(daemon: Daemon, drainMs: number): Promise<void> {
+  const { drained, undelivered } = await daemon.stop(drainMs);
+  const left = Object.entries(undelivered).filter(([, records]) => records > 0);
+  if (drained || left.length === 0) {
+    print('stopped; everything is delivered');
+    return;
+  }
+  const list = left.map(([route, records]) => `${route} ${count(records)}`).join(', ');
+  print(`stopped; durable, and delivered after the next start: ${list}`);
+}
+
+async function reload(daemon: Daemon, load: () => Config): Promise<void> {
+  try {
+    const { changes, needRestart } = await daemon.reload(() => {
+      const next = load();
+      checkReachable(next);
+      return next;
+    });
+    const list = (['added', 'removed', 'changed'] as const)
+      .filter((kind) => changes[kind].length > 0)
+      .map((kind) => `${kind} ${changes[kind].join(', ')}`);
+    print(`reloaded: ${list.length > 0 ? list.join('; ') : 'no route changed'}`);
+    if (needRestart.length > 0) print(`only from the next start: ${needRestart.join(', ')}`);
+  } catch (error) {
+    process.stderr.write(`elgate: not reloaded, the running configuration stays: ${oneLine(messageOf(error))}\n`);
+  }
+}
+
+function announce(daemon: Daemon): void {
+  const { config } = daemon;
+  const status = engineStatus(daemon);
+  const backends = [...new Set(status.shards.map((shard) => shard.backend))].join(', ');
+  const memory = status.memory.reduce((sum, part) => sum + part.bytes, 0);
+  print(`elgate ${status.build.version} (${status.build.sha}) is serving`);
+  const defaults = chosenDefaults(config);
+  if (config.file !== null) print(`  config   ${config.file}`);
+  else print('  config   none');
+  print(
+    `  mode     ${status.mode}, ${status.shards.length} of ${status.cores} cores, backend ${backends}, ${bytes(memory)} of memory`,
+  );
+  print(`  ring     ${daemon.engine().ringPath()}`);
+  print(`  data     ${config.dataDir}`);
+  print(`  control  ${adminUrl(config.admin)}`);
+  if (defaults.length > 0) print(`  by default: ${defaults.join('; ')}`);
+  const routes = daemon.routes();
+  if (routes.length === 0) print('  no routes yet: add one with `npx elgate routes add NAME --sink file --path FILE`');
+  for (const { name, source, config: route } of routes) {
+    const to = route.url ?? route.path ?? 'its log only';
+    print(`  route    ${name}: ${route.sink} ${to}${source === 'api' ? ' (added at run time)' : ''}`);
+  }
+}

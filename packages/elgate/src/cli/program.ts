@@ -1,0 +1,49 @@
+// All commands together, and what becomes of their failures: one line on standard error, exit code 1;
+// wrong usage, exit code 2.
+
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { toElgateError } from '../errors.js';
+import { doctorCommand } from './commands/doctor.js';
+import { inspectCommand } from './commands/inspect.js';
+import { putCommand } from './commands/put.js';
+import { routesCommand } from './commands/routes.js';
+import { serveCommand } from './commands/serve.js';
+import { statusCommand } from './commands/status.js';
+import { tailCommand } from './commands/tail.js';
+import { endQuietlyWhenNobodyReads, oneLine } from './output.js';
+
+const COMMANDS = [serveCommand, putCommand, tailCommand, statusCommand, routesCommand, inspectCommand, doctorCommand];
+
+/** Runs one command line, without `node` and script; answers the exit code. */
+export async function run(args: readonly string[]): Promise<number> {
+  endQuietlyWhenNobodyReads();
+  const program = new Command('elgate')
+    .description('Hand over I/O through shared memory: durable in microseconds, carried out in order, whatever dies')
+    .version(version())
+    .showSuggestionAfterError();
+  for (const command of COMMANDS) program.addCommand(command());
+  for (const command of all(program)) {
+    command.exitOverride().configureOutput({
+      outputError: (text, write) => write(`elgate: ${oneLine(text.replace(/^error: /, ''))}; see \`elgate help\`\n`),
+    });
+  }
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return Number(process.exitCode ?? 0);
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
+    const error = toElgateError(thrown);
+    process.stderr.write(`elgate: ${oneLine(error.message)} [${error.code}]\n`);
+    return error.code === 'ERR_ELGATE_USAGE' ? 2 : 1;
+  }
+}
+
+function all(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(all)];
+}
+
+function version(): string {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
+}

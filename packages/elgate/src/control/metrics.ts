@@ -1,0 +1,157 @@
+// The engine's status as Prometheus metrics, made anew at every scrape. Names carry `elgate_` and
+// base units.
+
+import { type Counter, type Histogram, Registry } from 'prom-client';
+import type { EngineStatus, RouteStatus, ShardStatus } from '../native/binding.js';
+
+type Labels = Record<string, string | number>;
+interface Sample {
+  labels: Labels;
+  value: number;
+  /** Where it differs from the metric's. */
+  metricName?: string;
+}
+
+interface Definition {
+  name: string;
+  help: string;
+  type: 'counter' | 'gauge' | 'histogram';
+  collect(status: EngineStatus): Sample[];
+}
+
+const STATES = ['running', 'paused', 'parked', 'retrying', 'recovering'] as const;
+
+const one = (value: number, labels: Labels = {}): Sample[] => [{ labels, value }];
+
+function perRoute(
+  type: Definition['type'],
+  name: string,
+  help: string,
+  value: (route: RouteStatus) => number,
+): Definition {
+  const collect = (status: EngineStatus) =>
+    status.routes.map((route) => ({ labels: { route: route.name }, value: value(route) }));
+  return { type, name, help, collect };
+}
+
+function perShard(
+  type: Definition['type'],
+  name: string,
+  help: string,
+  value: (shard: ShardStatus) => number,
+): Definition {
+  const collect = (status: EngineStatus) =>
+    status.shards.map((shard) => ({ labels: { shard: shard.index }, value: value(shard) }));
+  return { type, name, help, collect };
+}
+
+const WRITE = 'elgate_write_duration_seconds';
+
+function writeDurations(status: EngineStatus): Sample[] {
+  return status.routes.flatMap(({ name: route, write_latency_buckets: buckets, batches_total, write_seconds_sum }) => [
+    ...buckets.map(([le, value]) => ({ labels: { le, route }, value, metricName: `${WRITE}_bucket` })),
+    { labels: { le: '+Inf', route }, value: batches_total, metricName: `${WRITE}_bucket` },
+    { labels: { route }, value: write_seconds_sum, metricName: `${WRITE}_sum` },
+    { labels: { route }, value: batches_total, metricName: `${WRITE}_count` },
+  ]);
+}
+
+const DEFINITIONS: readonly Definition[] = [
+  {
+    type: 'gauge',
+    name: 'elgate_build_info',
+    help: 'The version that runs; always 1.',
+    collect: ({ build, mode }) => one(1, { version: build.version, sha: build.sha, mode }),
+  },
+  {
+    type: 'gauge',
+    name: 'elgate_uptime_seconds',
+    help: 'Time since the engine started.',
+    collect: (status) => one(status.uptime_s),
+  },
+  {
+    type: 'counter',
+    name: 'elgate_process_cpu_seconds_total',
+    help: 'Processor time used by the daemon, all threads.',
+    collect: () => one((process.cpuUsage().user + process.cpuUsage().system) / 1e6),
+  },
+  {
+    type: 'gauge',
+    name: 'elgate_process_resident_memory_bytes',
+    help: 'Memory of the daemon that is in use.',
+    collect: () => one(process.memoryUsage.rss()),
+  },
+  {
+    type: 'gauge',
+    name: 'elgate_memory_bytes',
+    help: "The engine's own memory, by purpose.",
+    collect: ({ memory }) => memory.map(({ what, bytes }) => ({ labels: { what }, value: bytes })),
+  },
+  perShard('gauge', 'elgate_shard_busy_ratio', 'Share of the time that the shard worked.', (shard) => shard.busy_ratio),
+  perShard('gauge', 'elgate_ring_slots', 'Slots of the ring.', (shard) => shard.ring.slots),
+  perShard(
+    'gauge',
+    'elgate_ring_used_slots',
+    'Slots that are claimed or not yet released.',
+    (shard) => shard.ring.used_slots,
+  ),
+  perShard('gauge', 'elgate_ring_participants', 'Producers that are attached.', (shard) => shard.ring.participants),
+  perShard('counter', 'elgate_ring_corrupt_total', 'Submissions that did not validate.', (shard) => shard.ring.corrupt),
+  perShard(
+    'counter',
+    'elgate_ring_aborted_total',
+    'Claims taken back from dead producers.',
+    (shard) => shard.ring.aborted,
+  ),
+  {
+    type: 'gauge',
+    name: 'elgate_route_state',
+    help: '1 for the state that the route is in.',
+    collect: ({ routes }) =>
+      routes.flatMap(({ name: route, state }) =>
+        STATES.map((candidate) => ({ labels: { route, state: candidate }, value: candidate === state ? 1 : 0 })),
+      ),
+  },
+  perRoute('gauge', 'elgate_durable_lsn', 'Number of the last durable record.', (route) => route.durable_lsn),
+  perRoute('gauge', 'elgate_delivered_lsn', 'Number of the last delivered record.', (route) => route.delivered_lsn),
+  perRoute('gauge', 'elgate_lag_records', 'Durable records that are not delivered.', (route) => route.lag_records),
+  perRoute('gauge', 'elgate_wal_bytes', 'Size of the log on disk.', (route) => route.wal_bytes),
+  perRoute('counter', 'elgate_appended_records_total', 'Records appended.', (route) => route.appended_records_total),
+  perRoute('counter', 'elgate_appended_bytes_total', 'Payload appended.', (route) => route.appended_bytes_total),
+  perRoute('counter', 'elgate_delivered_records_total', 'Records delivered.', (route) => route.delivered_records_total),
+  perRoute('counter', 'elgate_retries_total', 'Deliveries tried again.', (route) => route.retries_total),
+  perRoute('counter', 'elgate_refused_total', 'Records that were not taken.', (route) => route.refused_total),
+  perRoute('counter', 'elgate_batches_total', 'Group commits.', (route) => route.batches_total),
+  { type: 'histogram', name: WRITE, help: 'Time of one group commit, write and sync.', collect: writeDurations },
+];
+
+export class Metrics {
+  readonly #registry = new Registry();
+  #status: EngineStatus | undefined;
+
+  constructor() {
+    for (const definition of DEFINITIONS) {
+      const { name, help, type } = definition;
+      const get = async () => ({
+        name,
+        help,
+        type,
+        aggregator: 'sum' as const,
+        values: this.#status === undefined ? [] : definition.collect(this.#status),
+      });
+      // The registry asks a metric for no more than its name and values; the totals are the engine's,
+      // so prom-client's own counting classes would only be in the way.
+      this.#registry.registerMetric({ name, help, type, get } as unknown as Counter | Histogram);
+    }
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** The text of one scrape. */
+  async render(status: EngineStatus): Promise<string> {
+    this.#status = status;
+    return this.#registry.metrics();
+  }
+}
