@@ -85,7 +85,7 @@ export const STEPS = [
     title: "every interleaving of the ring's atomics (loom)",
     counts: 'cargo',
     run: (context) =>
-      cargo(context, ['test', '--locked', '--release', '-p', 'elgate-ring', 'loom'], {
+      cargo(context, ['test', '--locked', '--release', '-p', 'elgate-ring', '--test', 'loom'], {
         env: { RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(targetDir(), 'loom'), LOOM_MAX_PREEMPTIONS: '3' },
       }),
   },

@@ -48,7 +48,7 @@ export async function inUnprivileged(context, suite) {
     const limit = ['prlimit', `--memlock=${MEMLOCK_BYTES}:${MEMLOCK_BYTES}`];
     return await context.run('setpriv', [...become, ...limit, suite.command, ...suite.args], {
       cwd: join(world, relative(root, suite.cwd)),
-      env: { HOME: world, TMPDIR: world, XDG_CACHE_HOME: undefined },
+      env: { HOME: world, TMPDIR: world, XDG_CACHE_HOME: undefined, npm_config_update_notifier: 'false' },
     });
   } finally {
     rmSync(world, { recursive: true, force: true });
