@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import { arch, release, type as system } from 'node:os';
 import { join } from 'node:path';
 import { adminUrl, isRouteName, ROUTE_NAME_RULE } from '../config/schema.js';
-import { ElgateError, guard } from '../errors.js';
+import { ElgateError, guard, guardAsync } from '../errors.js';
 import type { BuildInfo, EngineStatus, LogDescription } from '../native/binding.js';
 import { binding } from '../native/load.js';
 import type { Metrics } from './metrics.js';
@@ -24,24 +24,29 @@ export function engineStatus(subject: ControlSubject): EngineStatus {
   return JSON.parse(guard(() => subject.engine().status())) as EngineStatus;
 }
 
+/** The version that runs. */
+export function buildInfo(): BuildInfo {
+  return JSON.parse(binding().buildInfo()) as BuildInfo;
+}
+
 export async function status({ subject }: Call): Promise<Answer> {
   const { config } = subject;
   return json({
     phase: subject.phase,
     pid: process.pid,
     config: config.file,
-    data_dir: config.dataDir,
     admin: adminUrl(config.admin),
+    build: buildInfo(),
     ...engineStatus(subject),
   });
 }
 
 export async function info({ subject }: Call): Promise<Answer> {
-  const { mode, cores, shards } = engineStatus(subject);
+  const { mode, cores, numa_nodes, shards } = engineStatus(subject);
   return json({
-    build: JSON.parse(binding().buildInfo()) as BuildInfo,
+    build: buildInfo(),
     node: process.version,
-    system: { name: system(), release: release(), arch: arch(), cores },
+    system: { name: system(), release: release(), arch: arch(), cores, numa_nodes },
     mode,
     shards: shards.map(({ index, pinned_core, backend, facts }) => ({ index, pinned_core, backend, facts })),
     ring: subject.engine().ringPath(),
@@ -94,19 +99,19 @@ export async function removeRoute({ subject, name }: Call): Promise<Answer> {
 
 export async function pause(call: Call): Promise<Answer> {
   const route = known(call);
-  guard(() => call.subject.engine().pause(route));
+  await guardAsync(() => call.subject.engine().pause(route));
   return json({ name: route, paused: true });
 }
 
 export async function resume(call: Call): Promise<Answer> {
   const route = known(call);
-  guard(() => call.subject.engine().resume(route));
+  await guardAsync(() => call.subject.engine().resume(route));
   return json({ name: route, paused: false });
 }
 
 export async function flush(call: Call): Promise<Answer> {
   const route = known(call);
-  await call.subject.engine().flush(route);
+  await guardAsync(() => call.subject.engine().flush(route));
   return json({ name: route, flushed: true });
 }
 
@@ -136,15 +141,10 @@ export async function healthz({ subject }: Call): Promise<Answer> {
   return json({ status: 'ok', phase: subject.phase });
 }
 
-/** Records are taken. A route that is parked or paused does not make the others unready. */
+/** Records are taken. A route that is parked or stopped does not make the others unready. */
 export async function readyz({ subject }: Call): Promise<Answer> {
-  if (subject.phase !== 'running') return json({ status: 'not ready', phase: subject.phase, recovering: [] }, 503);
-  const recovering = engineStatus(subject).routes.filter((route) => route.state === 'recovering');
-  const names = recovering.map((route) => route.name);
-  return json(
-    { status: names.length > 0 ? 'not ready' : 'ready', phase: subject.phase, recovering: names },
-    names.length > 0 ? 503 : 200,
-  );
+  const ready = subject.phase === 'running';
+  return json({ status: ready ? 'ready' : 'not ready', phase: subject.phase }, ready ? 200 : 503);
 }
 
 function known({ subject, name }: Call): string {

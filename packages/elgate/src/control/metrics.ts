@@ -2,7 +2,8 @@
 // base units.
 
 import { type Counter, type Histogram, Registry } from 'prom-client';
-import type { EngineStatus, RouteStatus, ShardStatus } from '../native/binding.js';
+import type { BuildInfo, EngineStatus, RingStatus, RouteStatus } from '../native/binding.js';
+import { binding } from '../native/load.js';
 
 type Labels = Record<string, string | number>;
 interface Sample {
@@ -19,7 +20,7 @@ interface Definition {
   collect(status: EngineStatus): Sample[];
 }
 
-const STATES = ['running', 'paused', 'parked', 'retrying', 'recovering'] as const;
+const STATES = ['running', 'paused', 'retrying', 'stopped', 'parked'] as const;
 
 const one = (value: number, labels: Labels = {}): Sample[] => [{ labels, value }];
 
@@ -34,14 +35,14 @@ function perRoute(
   return { type, name, help, collect };
 }
 
-function perShard(
+function perRing(
   type: Definition['type'],
   name: string,
   help: string,
-  value: (shard: ShardStatus) => number,
+  value: (ring: RingStatus) => number,
 ): Definition {
   const collect = (status: EngineStatus) =>
-    status.shards.map((shard) => ({ labels: { shard: shard.index }, value: value(shard) }));
+    status.shards.flatMap((shard) => shard.rings.map((ring) => ({ labels: { ring: ring.path }, value: value(ring) })));
   return { type, name, help, collect };
 }
 
@@ -61,7 +62,10 @@ const DEFINITIONS: readonly Definition[] = [
     type: 'gauge',
     name: 'elgate_build_info',
     help: 'The version that runs; always 1.',
-    collect: ({ build, mode }) => one(1, { version: build.version, sha: build.sha, mode }),
+    collect: ({ mode }) => {
+      const { version, sha } = JSON.parse(binding().buildInfo()) as BuildInfo;
+      return one(1, { version, sha, mode });
+    },
   },
   {
     type: 'gauge',
@@ -87,22 +91,24 @@ const DEFINITIONS: readonly Definition[] = [
     help: "The engine's own memory, by purpose.",
     collect: ({ memory }) => memory.map(({ what, bytes }) => ({ labels: { what }, value: bytes })),
   },
-  perShard('gauge', 'elgate_shard_busy_ratio', 'Share of the time that the shard worked.', (shard) => shard.busy_ratio),
-  perShard('gauge', 'elgate_ring_slots', 'Slots of the ring.', (shard) => shard.ring.slots),
-  perShard(
-    'gauge',
-    'elgate_ring_used_slots',
-    'Slots that are claimed or not yet released.',
-    (shard) => shard.ring.used_slots,
-  ),
-  perShard('gauge', 'elgate_ring_participants', 'Producers that are attached.', (shard) => shard.ring.participants),
-  perShard('counter', 'elgate_ring_corrupt_total', 'Submissions that did not validate.', (shard) => shard.ring.corrupt),
-  perShard(
+  {
+    type: 'gauge',
+    name: 'elgate_shard_busy_ratio',
+    help: 'Share of the time that the shard worked.',
+    collect: ({ shards }) => shards.map(({ index, busy_ratio }) => ({ labels: { shard: index }, value: busy_ratio })),
+  },
+  perRing('gauge', 'elgate_ring_slots', 'Slots of the ring.', (ring) => ring.slots),
+  perRing('gauge', 'elgate_ring_used_slots', 'Slots that are claimed or not yet released.', (ring) => ring.used_slots),
+  perRing('gauge', 'elgate_ring_participants', 'Producers that are attached.', (ring) => ring.participants),
+  perRing('counter', 'elgate_ring_submissions_total', 'Submissions taken.', (ring) => ring.submissions_total),
+  perRing('counter', 'elgate_ring_corrupt_total', 'Submissions that did not validate.', (ring) => ring.corrupt_total),
+  perRing(
     'counter',
     'elgate_ring_aborted_total',
     'Claims taken back from dead producers.',
-    (shard) => shard.ring.aborted,
+    (ring) => ring.aborted_total,
   ),
+  perRing('counter', 'elgate_ring_replaced_total', 'Times the ring was replaced.', (ring) => ring.replaced_total),
   {
     type: 'gauge',
     name: 'elgate_route_state',
@@ -115,10 +121,13 @@ const DEFINITIONS: readonly Definition[] = [
   perRoute('gauge', 'elgate_durable_lsn', 'Number of the last durable record.', (route) => route.durable_lsn),
   perRoute('gauge', 'elgate_delivered_lsn', 'Number of the last delivered record.', (route) => route.delivered_lsn),
   perRoute('gauge', 'elgate_lag_records', 'Durable records that are not delivered.', (route) => route.lag_records),
+  perRoute('gauge', 'elgate_lost_records', 'Records that are damaged or gone.', (route) => route.lost_records),
   perRoute('gauge', 'elgate_wal_bytes', 'Size of the log on disk.', (route) => route.wal_bytes),
   perRoute('counter', 'elgate_appended_records_total', 'Records appended.', (route) => route.appended_records_total),
   perRoute('counter', 'elgate_appended_bytes_total', 'Payload appended.', (route) => route.appended_bytes_total),
   perRoute('counter', 'elgate_delivered_records_total', 'Records delivered.', (route) => route.delivered_records_total),
+  perRoute('counter', 'elgate_delivered_bytes_total', 'Payload delivered.', (route) => route.delivered_bytes_total),
+  perRoute('counter', 'elgate_written_bytes_total', 'Bytes written to the log.', (route) => route.written_bytes_total),
   perRoute('counter', 'elgate_retries_total', 'Deliveries tried again.', (route) => route.retries_total),
   perRoute('counter', 'elgate_refused_total', 'Records that were not taken.', (route) => route.refused_total),
   perRoute('counter', 'elgate_batches_total', 'Group commits.', (route) => route.batches_total),

@@ -6,8 +6,11 @@ import { binding } from '../native/load.js';
 import type { Gap, LogRecord, TailOptions } from './types.js';
 
 const READ_BYTES_MAX = 256 * 1024;
-/** How long one read waits for records; bounds how late an abort is noticed. */
-const READ_WAIT_MS = 500;
+/**
+ * How long one read waits for records. Short, because it waits on one of the few threads that file
+ * operations of the whole process share; also bounds how late an abort is noticed.
+ */
+const READ_WAIT_MS = 50;
 const INDEX_FIELDS = 4;
 
 /** The log in `directory`, record by record. `what` names it in messages. */
@@ -30,7 +33,7 @@ export async function* tailLog(directory: string, what: string, options: TailOpt
       if (!follow && result.caughtUp) return;
     }
   } finally {
-    reader.close();
+    await reader.close();
   }
 }
 

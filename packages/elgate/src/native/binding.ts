@@ -5,8 +5,8 @@
 export interface NativeEngine {
   /** Hot reload, all or nothing. Answers JSON `{ added, removed, changed, unchanged }`. */
   applyRoutes(routesJson: string): Promise<string>;
-  pause(route: string): void;
-  resume(route: string): void;
+  pause(route: string): Promise<void>;
+  resume(route: string): Promise<void>;
   flush(route: string): Promise<void>;
   /** JSON, see `EngineStatus`. */
   status(): string;
@@ -65,7 +65,8 @@ export interface NativeReader {
   read(maxBytes: number, waitMs: number): Promise<NativeReadResult>;
   commit(lsn: number): Promise<void>;
   committed(): number;
-  close(): void;
+  /** A read under way ends first. */
+  close(): Promise<void>;
 }
 
 /** The addon. */
@@ -81,52 +82,66 @@ export interface Binding {
 
 /** `NativeEngine.status()`, parsed. */
 export interface EngineStatus {
-  build: { version: string; sha: string };
   mode: string;
   cores: number;
+  numa_nodes: number;
+  data_dir: string;
+  uptime_s: number;
   shards: ShardStatus[];
   memory: { what: string; bytes: number; why: string }[];
   routes: RouteStatus[];
-  uptime_s: number;
 }
 
 export interface ShardStatus {
   index: number;
   pinned_core: number | null;
   backend: string;
-  facts: Record<string, unknown>;
+  facts: Record<string, string>;
   busy_ratio: number;
-  ring: {
-    path: string;
-    used_slots: number;
-    slots: number;
-    participants: number;
-    corrupt: number;
-    aborted: number;
-  };
+  turns_total: number;
+  sleeps_total: number;
+  rings: RingStatus[];
 }
 
-export type RouteState = 'running' | 'paused' | 'parked' | 'retrying' | 'recovering';
+export interface RingStatus {
+  path: string;
+  used_slots: number;
+  slots: number;
+  participants: number;
+  submissions_total: number;
+  corrupt_total: number;
+  aborted_total: number;
+  replaced_total: number;
+}
+
+/** `stopped`: the attempts are used up, `resume` it. `parked`: the log cannot be written. */
+export type RouteState = 'running' | 'paused' | 'retrying' | 'stopped' | 'parked';
 
 export interface RouteStatus {
   name: string;
-  sink: 'file' | 'http' | 'none';
+  sink: string;
   state: RouteState;
+  first_lsn: number;
   durable_lsn: number;
   next_lsn: number;
   delivered_lsn: number;
   lag_records: number;
+  lost_records: number;
   wal_bytes: number;
+  wal_segments: number;
+  memory_bytes: number;
   appended_records_total: number;
   appended_bytes_total: number;
   delivered_records_total: number;
+  delivered_bytes_total: number;
   retries_total: number;
   refused_total: number;
   batches_total: number;
+  written_bytes_total: number;
   write_seconds_sum: number;
-  /** Cumulative, as in Prometheus: writes that took at most `le` seconds. */
+  /** Cumulative: writes that took at most `le` seconds. */
   write_latency_buckets: [le_seconds: number, count: number][];
-  last_error: { at: number; message: string; code: string } | null;
+  last_error: { at_us: number; code: string; message: string } | null;
 }
 
 /** `describeLog()`, parsed. */
@@ -134,17 +149,18 @@ export interface LogDescription {
   segments: {
     name: string;
     sequence: number;
-    first_lsn: number;
-    last_lsn: number;
+    first_lsn: number | null;
+    last_lsn: number | null;
     bytes: number;
     state: string;
   }[];
+  first_lsn: number;
   durable_lsn: number;
   visible_lsn: number;
   delivered_lsn: number;
   next_lsn: number;
   cursors: { name: string; lsn: number }[];
-  writer: { pid: number; alive: boolean } | null;
+  writer: { pid: number; alive: boolean };
 }
 
 /** `doctor()`, parsed. */
@@ -158,6 +174,8 @@ export interface BuildInfo {
   sha: string;
   target: string;
   profile: string;
+  /** Built with kill sites, for crash tests. */
+  failpoints: boolean;
 }
 
 /** `NativeEngine.close()`, parsed. */

@@ -22,11 +22,13 @@ export function inspectCommand(): Command {
 }
 
 function render(directory: string, log: LogDescription): string {
-  const writer = log.writer === null ? 'none' : `pid ${log.writer.pid}, ${log.writer.alive ? 'alive' : 'dead'}`;
+  const writer = log.writer.pid === 0 ? 'none' : `pid ${log.writer.pid}, ${log.writer.alive ? 'alive' : 'dead'}`;
   const segments = log.segments.map((segment) => [
     segment.name,
     segment.state,
-    `${count(segment.first_lsn)} to ${count(segment.last_lsn)}`,
+    segment.first_lsn === null || segment.last_lsn === null
+      ? 'none'
+      : `${count(segment.first_lsn)} to ${count(segment.last_lsn)}`,
     bytes(segment.bytes),
   ]);
   const readers = log.cursors.map(({ name, lsn }) => [name, count(lsn), count(Math.max(0, log.durable_lsn - lsn))]);

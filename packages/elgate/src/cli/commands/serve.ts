@@ -3,7 +3,7 @@
 import { Command } from 'commander';
 import { checkReachable, chosenDefaults } from '../../config/load.js';
 import { adminUrl, type Config, MODES } from '../../config/schema.js';
-import { engineStatus } from '../../control/handlers.js';
+import { buildInfo, engineStatus } from '../../control/handlers.js';
 import { Daemon } from '../../daemon/daemon.js';
 import { messageOf } from '../../errors.js';
 import { configFor, type WhereOptions, withFlags } from '../locate.js';
@@ -79,7 +79,8 @@ function announce(daemon: Daemon): void {
   const status = engineStatus(daemon);
   const backends = [...new Set(status.shards.map((shard) => shard.backend))].join(', ');
   const memory = status.memory.reduce((sum, part) => sum + part.bytes, 0);
-  print(`elgate ${status.build.version} (${status.build.sha}) is serving`);
+  const build = buildInfo();
+  print(`elgate ${build.version} (${build.sha}) is serving`);
   const defaults = chosenDefaults(config);
   if (config.file !== null) print(`  config   ${config.file}`);
   else print('  config   none');

@@ -2,14 +2,14 @@
 
 import { Command } from 'commander';
 import { callControl } from '../../control/client.js';
-import type { EngineStatus } from '../../native/binding.js';
+import type { BuildInfo, EngineStatus } from '../../native/binding.js';
 import { controlFor, type WhereOptions, withFlags } from '../locate.js';
 import { bytes, count, print, printJson, table } from '../output.js';
 
 interface Status extends EngineStatus {
   phase: string;
   pid: number;
-  data_dir: string;
+  build: BuildInfo;
   config: string | null;
 }
 
@@ -27,16 +27,15 @@ export function statusCommand(): Command {
 
 function render(status: Status): string {
   const { build } = status;
-  const shards = status.shards.map(({ index, pinned_core, backend, busy_ratio, ring }) => [
+  const shards = status.shards.map(({ index, pinned_core, backend, busy_ratio }) => [
     index,
     pinned_core ?? 'not pinned',
     backend,
     `${(busy_ratio * 100).toFixed(1)} %`,
-    `${ring.used_slots}/${ring.slots}`,
-    ring.participants,
-    ring.corrupt,
-    ring.path,
   ]);
+  const rings = status.shards
+    .flatMap((shard) => shard.rings)
+    .map((ring) => [ring.path, `${ring.used_slots}/${ring.slots}`, ring.participants, ring.corrupt_total]);
   const routes = status.routes.map((route) => [
     route.name,
     route.sink,
@@ -53,7 +52,8 @@ function render(status: Status): string {
   const sections = [
     `elgate ${build.version} (${build.sha}), ${status.phase}, pid ${status.pid}, up ${Math.round(status.uptime_s)} s, ` +
       `mode ${status.mode} on ${status.cores} cores\ndata ${status.data_dir}, config ${status.config ?? 'none'}`,
-    table(['SHARD', 'CORE', 'BACKEND', 'BUSY', 'SLOTS', 'PRODUCERS', 'CORRUPT', 'RING'], shards),
+    table(['SHARD', 'CORE', 'BACKEND', 'BUSY'], shards),
+    table(['RING', 'SLOTS', 'PRODUCERS', 'CORRUPT'], rings),
     routes.length === 0
       ? 'no routes: add one with `elgate routes add`'
       : table(['ROUTE', 'SINK', 'STATE', 'DURABLE', 'DELIVERED', 'LAG', 'LOG', 'RETRIES'], routes),
