@@ -471,6 +471,13 @@ impl Consumer {
         self.in_flight
     }
 
+    /// Slots from the head to the shared tail: taken, waiting, or being written. One load.
+    #[must_use]
+    pub fn used_slots(&self) -> u64 {
+        // Relaxed: a figure, not a permission.
+        self.ring.tail().load(Ordering::Relaxed).saturating_sub(self.head).min(SLOTS)
+    }
+
     /// Whether any producer is attached, or has died without its place having been freed.
     #[must_use]
     pub fn has_participants(&self) -> bool {
@@ -514,7 +521,7 @@ impl Consumer {
             epoch: self.epoch,
             head: self.head,
             tail,
-            used_slots: tail.saturating_sub(self.head).min(SLOTS),
+            used_slots: self.used_slots(),
             slots: SLOTS,
             in_flight: self.in_flight,
             participants: self.attached().count(),

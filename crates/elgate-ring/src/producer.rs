@@ -233,7 +233,9 @@ impl Producer {
         self.has_space()
     }
 
-    fn has_space(&self) -> bool {
+    /// Whether there is room for what the last refused submission needed.
+    #[must_use]
+    pub fn has_space(&self) -> bool {
         let wanted = self.slots_wanted.load(Ordering::Relaxed); // a hint; pairs with `claim`
         let head = self.ring.head().load(Ordering::Acquire); // pairs with `advance_head`
         let tail = self.ring.tail().load(Ordering::Acquire); // pairs with the tail CAS
