@@ -87,7 +87,9 @@ impl HttpClient {
         }
     }
 
-    /// How many exchanges may start now. Outcomes not yet collected count against it.
+    /// How many exchanges may start now. Outcomes not yet collected count against it, and so do
+    /// connections whose cancelled operations have not come back: it may rise at any
+    /// [`handle`](Self::handle), without an outcome.
     #[must_use]
     pub fn capacity(&self) -> usize {
         let room = self.connections.len().saturating_sub(self.outbox.outcomes.len());

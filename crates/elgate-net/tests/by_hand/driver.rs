@@ -5,7 +5,7 @@ use elgate_http::{HttpUrl, RequestEncoder, Response};
 use elgate_io::{Buffer, Completion, Op, Outcome, Socket};
 use elgate_net::{ClientOptions, ExchangeError, HttpClient, Origin};
 use elgate_types::Monotonic;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -18,6 +18,8 @@ pub(crate) struct ByHand {
     pub(crate) now: Monotonic,
     /// Handed out, not yet completed.
     pub(crate) ops: BTreeMap<u32, Op>,
+    /// Every token ever handed out.
+    seen: BTreeSet<u32>,
     pub(crate) cancelled: Vec<u32>,
     pub(crate) ended: Vec<Ended>,
 }
@@ -28,6 +30,7 @@ impl ByHand {
             client: HttpClient::new(Origin { host: host.into(), port: 80 }, options),
             now: Monotonic(1_000_000_000),
             ops: BTreeMap::new(),
+            seen: BTreeSet::new(),
             cancelled: Vec::new(),
             ended: Vec::new(),
         }
@@ -41,7 +44,8 @@ impl ByHand {
     /// Does what the owner of a client must do.
     pub(crate) fn pump(&mut self) {
         while let Some((token, op)) = self.client.poll_op(self.now) {
-            assert!(self.ops.insert(token, op).is_none(), "token {token} is in use");
+            assert!(self.seen.insert(token), "a late cancellation of {token} would hit another");
+            self.ops.insert(token, op);
         }
         while let Some(token) = self.client.poll_cancel() {
             assert!(self.ops.contains_key(&token), "cancelled {token}, which is not under way");
