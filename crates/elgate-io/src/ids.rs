@@ -19,6 +19,7 @@ pub fn random_u128() -> u128 {
     u128::from_ne_bytes(bytes)
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the helper that everybody else uses")]
 fn fill(bytes: &mut [u8]) {
     let mut filled = 0;
     while filled < bytes.len() {
@@ -41,6 +42,7 @@ fn fill(bytes: &mut [u8]) {
 
 /// Unique enough for an identifier where `getrandom` is forbidden: time, process and a per-process
 /// random hash seed, mixed.
+#[expect(clippy::disallowed_methods, reason = "differing from run to run is the point")]
 fn fallback() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one((crate::clock::monotonic(), std::process::id()))

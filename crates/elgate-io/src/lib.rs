@@ -14,7 +14,8 @@
 //! | `poll` | `poll/` | epoll for sockets, a small pool for files; when io_uring is absent or forbidden |
 //! | `sim` | `sim/` | in memory, virtual time, seeded faults |
 //!
-//! `conformance` is the suite that each of them passes.
+//! `tests/conformance` is the suite that each of them passes, also in a sandbox that forbids io_uring
+//! and as a user who may lock next to no memory.
 
 mod blocking_pool;
 mod buffer;

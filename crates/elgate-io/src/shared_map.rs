@@ -53,7 +53,11 @@ impl SharedMap {
     /// If the offset is misaligned or out of range: both are defects of the caller.
     #[must_use]
     pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset % 8 == 0 && offset + 8 <= self.bytes, "offset {offset} of {}", self.bytes);
+        assert!(
+            offset.is_multiple_of(8) && offset + 8 <= self.bytes,
+            "offset {offset} of {}",
+            self.bytes
+        );
         // SAFETY: in range and aligned (the base is at least 8-aligned), alive with self.
         unsafe { &*self.base.add(offset).cast::<AtomicU64>() }
     }
@@ -64,7 +68,11 @@ impl SharedMap {
     /// As [`u64_at`](Self::u64_at).
     #[must_use]
     pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset % 4 == 0 && offset + 4 <= self.bytes, "offset {offset} of {}", self.bytes);
+        assert!(
+            offset.is_multiple_of(4) && offset + 4 <= self.bytes,
+            "offset {offset} of {}",
+            self.bytes
+        );
         // SAFETY: in range and aligned, alive with self.
         unsafe { &*self.base.add(offset).cast::<AtomicU32>() }
     }

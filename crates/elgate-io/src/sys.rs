@@ -167,8 +167,8 @@ impl RawAddress {
 pub(crate) fn read_at(file: BorrowedFd<'_>, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
     let length = bytes.len().min(TRANSFER_BYTES_MAX);
     let offset = file_offset(offset)?;
-    // SAFETY: `bytes` is writable for `length`.
     uninterrupted(|| {
+        // SAFETY: `bytes` is writable for `length`.
         check_count(unsafe {
             libc::pread(file.as_raw_fd(), bytes.as_mut_ptr().cast(), length, offset)
         })

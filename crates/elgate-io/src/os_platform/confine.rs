@@ -136,8 +136,8 @@ fn open_at(directory: RawFd, name: &CStr, flags: i32, mode: u32) -> io::Result<O
         }
     }
     let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
-    // SAFETY: a NUL-terminated name.
     let fd = uninterrupted(|| {
+        // SAFETY: a NUL-terminated name.
         check(unsafe { libc::openat(directory, name.as_ptr(), flags, libc::c_uint::from(mode)) })
     })?;
     Ok(sys::own(fd))

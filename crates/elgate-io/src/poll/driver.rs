@@ -111,7 +111,7 @@ pub(crate) fn earliest(wait: Wait, timer: Option<Monotonic>) -> Option<Monotonic
 
 /// Whether a direct file can be asked for this.
 pub(crate) fn check_alignment(file: &crate::File, offset: u64, bytes: usize) -> io::Result<()> {
-    let aligned = offset % BLOCK_BYTES as u64 == 0 && bytes % BLOCK_BYTES == 0;
+    let aligned = offset.is_multiple_of(BLOCK_BYTES as u64) && bytes.is_multiple_of(BLOCK_BYTES);
     if file.0.is_direct() && !aligned { Err(error(libc::EINVAL)) } else { Ok(()) }
 }
 

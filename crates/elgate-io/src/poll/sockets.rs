@@ -100,8 +100,8 @@ fn connect(socket: &Socket, address: &SocketAddr, started: &mut bool) -> io::Res
 fn accept(listener: &Listener) -> io::Result<Outcome> {
     let descriptor = listener.0.os()?.as_raw_fd();
     let mut from = RawAddress::empty();
-    // SAFETY: writable room for an address, and its length.
     let socket = uninterrupted(|| {
+        // SAFETY: writable room for an address, and its length.
         check(unsafe {
             libc::accept4(
                 descriptor,
@@ -120,8 +120,8 @@ fn send(socket: &Socket, buffer: &Buffer, offset: usize) -> io::Result<Outcome> 
     let descriptor = socket.0.os()?.as_raw_fd();
     let bytes = buffer.get(offset..).ok_or_else(|| error(libc::EINVAL))?;
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: `bytes` is readable for its length.
     uninterrupted(|| {
+        // SAFETY: `bytes` is readable for its length.
         check_count(unsafe { libc::send(descriptor, bytes.as_ptr().cast(), bytes.len(), flags) })
     })
     .map(Outcome::Bytes)
@@ -131,8 +131,8 @@ fn receive(socket: &Socket, buffer: &mut Buffer) -> io::Result<Outcome> {
     let descriptor = socket.0.os()?.as_raw_fd();
     buffer.clear();
     let room = buffer.capacity();
-    // SAFETY: the buffer is writable for its capacity.
     let count = uninterrupted(|| {
+        // SAFETY: the buffer is writable for its capacity.
         check_count(unsafe {
             libc::recv(descriptor, buffer.base().cast(), room, libc::MSG_DONTWAIT)
         })

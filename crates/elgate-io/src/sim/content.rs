@@ -60,7 +60,7 @@ impl Content {
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8], sequence: u64) {
         for_each_piece(offset, bytes.len(), |index, within, range| {
             let mut block = match self.block(index) {
-                Some(block) => block.clone(),
+                Some(block) => Box::new(*block),
                 None => Box::new([0; BLOCK_BYTES]),
             };
             block[within..within + range.len()].copy_from_slice(&bytes[range]);
@@ -196,10 +196,10 @@ impl Content {
         });
     }
 
-    fn block(&self, index: u64) -> Option<&Box<[u8; BLOCK_BYTES]>> {
+    fn block(&self, index: u64) -> Option<&[u8; BLOCK_BYTES]> {
         match self.dirty.get(&index).and_then(|versions| versions.last()) {
-            Some(version) => version.block.as_ref(),
-            None => self.durable.get(&index).and_then(Option::as_ref),
+            Some(version) => version.block.as_deref(),
+            None => self.durable.get(&index).and_then(Option::as_deref),
         }
     }
 

@@ -196,7 +196,9 @@ impl State {
         buffer: crate::Buffer,
         offset: usize,
     ) -> Step {
-        let wanted = buffer.len().saturating_sub(offset);
+        let Some(wanted) = buffer.len().checked_sub(offset) else {
+            return Step::Done(Err(error(libc::EINVAL)), Some(buffer));
+        };
         let room = self.live_end(&socket).and_then(|end| {
             Ok((end, if wanted == 0 { 0 } else { self.network.send_room(end, op)? }))
         });
@@ -205,7 +207,7 @@ impl State {
             Ok((_, 0)) if wanted > 0 => Step::Waits(Op::Send { socket, buffer, offset }),
             Ok((end, room)) => {
                 let length = self.partial(wanted.min(room));
-                let waiting = self.network.send(end, &buffer[buffer.len() - wanted..][..length]);
+                let waiting = self.network.send(end, &buffer[offset..][..length]);
                 self.retry(waiting);
                 Step::Done(Ok(Outcome::Bytes(length)), Some(buffer))
             }

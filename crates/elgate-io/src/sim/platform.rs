@@ -51,8 +51,9 @@ impl State {
         if !allowed {
             return Err(error(libc::EBADF));
         }
-        let block = BLOCK_BYTES as u64;
-        if direct && (offset % block != 0 || bytes as u64 % block != 0) {
+        let aligned =
+            offset.is_multiple_of(BLOCK_BYTES as u64) && bytes.is_multiple_of(BLOCK_BYTES);
+        if direct && !aligned {
             return Err(error(libc::EINVAL));
         }
         if i64::try_from(offset.saturating_add(bytes as u64)).is_err() {

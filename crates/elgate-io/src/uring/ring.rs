@@ -22,8 +22,10 @@ const PROBE_LIMIT: Timespec = Timespec::new().sec(2);
 /// So often a probe may be interrupted by signals.
 const PROBE_TURNS_MAX: usize = 100;
 
+type SetUp = fn(&mut io_uring::Builder);
+
 /// Set-up flags, best first. Each asks for a newer kernel than the next.
-const TIERS: [(&str, fn(&mut io_uring::Builder)); 3] = [
+const TIERS: [(&str, SetUp); 3] = [
     ("single_issuer,defer_taskrun", |builder| {
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         builder.setup_submit_all();

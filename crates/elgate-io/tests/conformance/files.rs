@@ -1,0 +1,111 @@
+//! Reading, writing and syncing files.
+
+use crate::world::{World, count, errno};
+use elgate_io::{Buffer, Op, OpenOptions, Outcome};
+use std::path::Path;
+
+pub fn writes_are_read_back(world: &mut World) {
+    let file = world.file("data");
+    for (offset, text) in [(0, "first"), (5_000, "far away"), (2, "over")] {
+        let buffer = Buffer::copy_of(text.as_bytes());
+        let write = Op::Write { file: file.clone(), offset, buffer, durable: false };
+        let ended = world.run(write);
+        assert_eq!(count(&ended), text.len());
+        assert_eq!(&ended.buffer.unwrap()[..], text.as_bytes());
+    }
+    let buffer = Buffer::with_capacity(8_192);
+    let ended = world.run(Op::Read { file: file.clone(), offset: 0, buffer });
+    let bytes = ended.buffer.as_ref().unwrap();
+    assert_eq!((count(&ended), bytes.len()), (5_008, 5_008));
+    assert_eq!((&bytes[..6], &bytes[5_000..]), (&b"fiover"[..], &b"far away"[..]));
+    assert!(bytes[6..5_000].iter().all(|byte| *byte == 0));
+
+    let mut same = vec![0; 6_000];
+    assert_eq!(world.platform.read_at(&file, 0, &mut same).unwrap(), 5_008);
+    assert_eq!(same[..5_008], bytes[..]);
+}
+
+pub fn reads_stop_at_the_end(world: &mut World) {
+    let file = world.file("short");
+    world.platform.write_at(&file, 0, &[7; 10], false).unwrap();
+    for (offset, expected) in [(4, 6), (10, 0), (1 << 40, 0)] {
+        let mut buffer = Buffer::with_capacity(4_096);
+        buffer.extend(b"old content");
+        let ended = world.run(Op::Read { file: file.clone(), offset, buffer });
+        assert_eq!(count(&ended), expected, "at {offset}");
+        assert_eq!(&ended.buffer.unwrap()[..], &vec![7; expected][..]);
+    }
+}
+
+pub fn durable_writes_and_syncs_complete(world: &mut World) {
+    let file = world.file("durable");
+    let buffer = Buffer::copy_of(&[1; 4_096]);
+    let write = Op::Write { file: file.clone(), offset: 0, buffer, durable: true };
+    assert_eq!(count(&world.run(write)), 4_096);
+    let buffer = Buffer::copy_of(&[2; 4_096]);
+    let write = Op::Write { file: file.clone(), offset: 4_096, buffer, durable: false };
+    assert_eq!(count(&world.run(write)), 4_096);
+    if let Some(sim) = &world.sim {
+        sim.platform().sync_directory(Path::new("/files")).unwrap();
+    }
+    assert!(matches!(world.run(Op::Sync { file }).result, Ok(Outcome::Done)));
+    if let Some(sim) = &world.sim {
+        sim.power_cut();
+        assert_eq!(sim.file_bytes(&world.path("durable")).unwrap().len(), 8_192);
+    }
+}
+
+pub fn misaligned_direct_io_is_refused(world: &mut World) {
+    let options = OpenOptions {
+        read: true,
+        write: true,
+        create: true,
+        direct: true,
+        ..OpenOptions::default()
+    };
+    let file = match world.platform.open(&world.path("direct"), options) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            eprintln!("skipped: this file system has no direct I/O");
+            return;
+        }
+        file => file.unwrap(),
+    };
+    let aligned = Buffer::copy_of(&[3; 8_192]);
+    let write = Op::Write { file: file.clone(), offset: 4_096, buffer: aligned, durable: true };
+    assert_eq!(count(&world.run(write)), 8_192);
+
+    for (offset, bytes) in [(1, 4_096), (0, 100), (512, 4_096)] {
+        let buffer = Buffer::copy_of(&vec![4; bytes]);
+        let write = Op::Write { file: file.clone(), offset, buffer, durable: true };
+        let ended = world.run(write);
+        assert_eq!(errno(&ended), libc::EINVAL, "{bytes} bytes at {offset}");
+        assert_eq!(ended.buffer.unwrap().len(), bytes);
+    }
+    let buffer = Buffer::with_capacity(4_096);
+    let ended = world.run(Op::Read { file: file.clone(), offset: 7, buffer });
+    assert_eq!(errno(&ended), libc::EINVAL);
+    assert!(ended.buffer.is_some());
+
+    let buffer = Buffer::with_capacity(4_096);
+    let ended = world.run(Op::Read { file, offset: 8_192, buffer });
+    assert_eq!(&ended.buffer.unwrap()[..], &[3; 4_096]);
+}
+
+pub fn a_full_disk_is_a_completion(world: &mut World) {
+    let file = world.file_on_full_disk();
+    let buffer = Buffer::copy_of(&[5; 4_096]);
+    let ended = world.run(Op::Write { file, offset: 0, buffer, durable: false });
+    assert_eq!(errno(&ended), libc::ENOSPC);
+    assert_eq!(&ended.buffer.unwrap()[..], &[5; 4_096]);
+    assert_eq!(world.driver.in_flight(), 0);
+}
+
+pub fn a_closed_door_is_a_completion(world: &mut World) {
+    drop(world.file("closed"));
+    let options = OpenOptions { read: true, ..OpenOptions::default() };
+    let file = world.platform.open(&world.path("closed"), options).unwrap();
+    let buffer = Buffer::copy_of(b"no");
+    let ended = world.run(Op::Write { file, offset: 0, buffer, durable: false });
+    assert_eq!(errno(&ended), libc::EBADF);
+    assert_eq!(&ended.buffer.unwrap()[..], b"no");
+}

@@ -1,0 +1,81 @@
+//! One suite for every backend: what `Driver` promises, `uring`, `poll` and `sim` keep alike.
+//!
+//! `sandbox.rs` runs this whole program again where io_uring is forbidden, and as a user with
+//! hardly any locked memory.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
+
+mod files;
+mod lifecycle;
+mod sandbox;
+mod sockets;
+mod waits;
+mod world;
+
+/// Makes a test of every case for every backend.
+macro_rules! suite {
+    ($($module:ident: $($case:ident),+;)+) => {
+        mod uring {
+            $($(
+                #[test]
+                fn $case() {
+                    if let Some(mut world) = crate::world::World::uring(stringify!($case)) {
+                        crate::$module::$case(&mut world);
+                    }
+                }
+            )+)+
+        }
+        mod poll {
+            $($(
+                #[test]
+                fn $case() {
+                    crate::$module::$case(&mut crate::world::World::poll());
+                }
+            )+)+
+        }
+        mod sim {
+            $($(
+                #[test]
+                fn $case() {
+                    for seed in 0..20 {
+                        crate::$module::$case(&mut crate::world::World::sim(seed));
+                    }
+                }
+            )+)+
+        }
+    };
+}
+
+suite! {
+    files:
+        writes_are_read_back,
+        reads_stop_at_the_end,
+        durable_writes_and_syncs_complete,
+        misaligned_direct_io_is_refused,
+        a_full_disk_is_a_completion,
+        a_closed_door_is_a_completion;
+    sockets:
+        nobody_listening_is_refused,
+        accept_and_talk,
+        much_data_in_parts,
+        peer_close_is_end_of_stream,
+        sending_to_a_closed_peer_fails,
+        cancelled_socket_operations_return_their_buffers,
+        operations_on_the_wrong_kind_of_handle_fail;
+    waits:
+        timers_end_in_order,
+        timers_of_the_past_end_at_once,
+        cancelled_timers_end_early,
+        futex_mismatch_ends_at_once,
+        futex_ends_when_the_word_changes,
+        cancelled_futex_wait_ends,
+        a_limited_wait_ends,
+        a_wake_before_the_wait_is_not_lost;
+    lifecycle:
+        blocking_calls_answer,
+        many_operations_at_once,
+        many_timers_at_once,
+        tokens_may_repeat,
+        cancelling_what_is_unknown_is_harmless,
+        dropping_with_operations_under_way;
+}
