@@ -276,7 +276,9 @@ mod tests {
     fn a_torn_slot_leaves_the_other_one() {
         let old = Slot { generation: 7, lsn: Lsn(70), extra: [1; 4] };
         let new = Slot { generation: 8, lsn: Lsn(80), extra: [2; 4] };
-        for (index, slots) in [[Some(new), Some(old)], [Some(old), Some(new)]].into_iter().enumerate() {
+        for (index, slots) in
+            [[Some(new), Some(old)], [Some(old), Some(new)]].into_iter().enumerate()
+        {
             let whole = file_of(slots);
             assert_eq!(choose(&whole), Ok((new, index)));
             for bit in 0..(AT_CRC + 4) * 8 {

@@ -150,7 +150,13 @@ impl HeadWriter {
     }
 
     /// Begins the reign of this writer.
-    pub(crate) fn start(&self, log_id: u128, flush: FlushMode, marks: &Watermarks, start_time: u64) {
+    pub(crate) fn start(
+        &self,
+        log_id: u128,
+        flush: FlushMode,
+        marks: &Watermarks,
+        start_time: u64,
+    ) {
         let words = &self.words;
         // Release pairs with the acquire load of the magic: it is gone before anything changes.
         words.u64(AT_MAGIC).store(0, Ordering::Release);
@@ -237,7 +243,11 @@ impl HeadView {
     /// The last record a reader may see while a writer lives.
     pub(crate) fn readable(&self, marks: &Watermarks) -> Lsn {
         let mode = self.words.u32(AT_FLUSH_MODE).load(Ordering::Relaxed);
-        if mode == flush_code(FlushMode::None) { marks.visible.max(marks.durable) } else { marks.durable }
+        if mode == flush_code(FlushMode::None) {
+            marks.visible.max(marks.durable)
+        } else {
+            marks.durable
+        }
     }
 
     /// Whether a writer has the log open.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | what do the bytes mean? | `segment_header.rs`, `batch.rs`, `record.rs`, `head.rs`, `cursor.rs`, `naming.rs` |
 //! | how do records become writes? | `batch_builder.rs`, `writer.rs`, `writer/`, `tail_cache.rs` |
-//! | what happens after a crash? | `recovery.rs`, `damage.rs`, `salvage.rs`, `quarantine.rs`, `sources.rs` |
+//! | what happens after a crash? | `recovery.rs`, `plan.rs`, `damage.rs`, `quarantine.rs`, `sources.rs` |
 //! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `describe.rs` |
 //! | when do files come and go? | `preparer.rs`, `retention.rs` |
 //!
@@ -17,27 +17,41 @@
 mod batch;
 mod batch_builder;
 mod bytes;
+mod catalog;
 mod cursor;
+mod damage;
+mod describe;
 mod error;
 mod event;
 mod head;
 mod naming;
 mod options;
+mod plan;
 mod preparer;
+mod quarantine;
+mod reader;
 mod record;
+mod recovery;
 mod retention;
 mod segment_file;
 mod segment_header;
+mod sources;
 mod stats;
 mod tail_cache;
 mod writer;
 
 pub use batch_builder::{CachedBatch, Source};
+pub use catalog::IgnoredFile;
 pub use cursor::{Cursor, CursorInfo, Extra, list_cursors};
+pub use describe::{LogDescription, SegmentDescription, SegmentState, describe};
 pub use error::{AppendError, CursorError, IoFault, OpenError, ReadError};
 pub use event::LogEvent;
 pub use head::Watermarks;
 pub use options::{LogOptions, Retention};
+pub use plan::Gap;
+pub use reader::{GapReason, LogReader, ReadBatch, ReadFrom, RecordBatch};
 pub use record::{Record, Records};
+pub use recovery::{Recovery, open};
+pub use sources::SourceSpan;
 pub use stats::{BATCH_RECORDS_BOUNDS, LogStats, WRITE_TIME_BOUNDS_US};
 pub use writer::LogWriter;

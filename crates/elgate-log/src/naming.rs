@@ -54,7 +54,10 @@ mod tests {
         let now = WallTime(20_778 * 86_400_000_000);
         let name = |taken: &[&str]| next_segment(&route, now, taken.iter().copied());
         assert_eq!(name(&[]), "a-b-20261121-001.wal");
-        assert_eq!(name(&["a-b-20261120-007.wal", "x", "a-b-20261121-x.wal"]), "a-b-20261121-001.wal");
+        assert_eq!(
+            name(&["a-b-20261120-007.wal", "x", "a-b-20261121-x.wal"]),
+            "a-b-20261121-001.wal"
+        );
         assert_eq!(name(&["a-b-20261121-009.wal", "a-b-20261121-002.wal"]), "a-b-20261121-010.wal");
         assert_eq!(name(&["a-b-20261121-999.wal"]), "a-b-20261121-1000.wal");
     }

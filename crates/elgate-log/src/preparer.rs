@@ -10,7 +10,7 @@ use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use elgate_io::{Buffer, File, OpenOptions, Platform};
 use elgate_types::{RouteName, WallTime, kill_site};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to prepare.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl Order {
         result
     }
 
-    fn fill(&self, platform: &dyn Platform, unfinished: &PathBuf) -> Result<Prepared, IoFault> {
+    fn fill(&self, platform: &dyn Platform, unfinished: &Path) -> Result<Prepared, IoFault> {
         let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
         let file = platform.open(unfinished, options).at("create", unfinished)?;
         platform.set_size(&file, 0).at("truncate", unfinished)?;

@@ -197,7 +197,8 @@ mod tests {
     fn iterates_over_a_range() {
         let bytes: Vec<u8> =
             (1..=5).flat_map(|lsn| encoded(1, Lsn(lsn), None, &[lsn as u8; 11])).collect();
-        let found: Vec<u64> = Records::new(&bytes, Lsn(2), Lsn(4)).map(|record| record.lsn.0).collect();
+        let found: Vec<u64> =
+            Records::new(&bytes, Lsn(2), Lsn(4)).map(|record| record.lsn.0).collect();
         assert_eq!(found, [2, 3, 4]);
     }
 }

@@ -105,12 +105,13 @@ impl SegmentFile {
         offset: u64,
     ) -> io::Result<Option<BatchHeader>> {
         let salt = self.header.salt;
-        let Some(header) = BatchHeader::decode(self.read(platform, offset, BLOCK_BYTES)?, salt) else {
+        let Some(header) = BatchHeader::decode(self.read(platform, offset, BLOCK_BYTES)?, salt)
+        else {
             return Ok(None);
         };
         let batch = self.read(platform, offset, header.batch_bytes as usize)?;
-        let is_valid = batch.len() == header.batch_bytes as usize
-            && header.records_are_valid(batch, salt);
+        let is_valid =
+            batch.len() == header.batch_bytes as usize && header.records_are_valid(batch, salt);
         Ok(is_valid.then_some(header))
     }
 

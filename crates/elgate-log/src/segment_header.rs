@@ -81,12 +81,10 @@ impl SegmentHeader {
         if block.len() < SEGMENT_HEADER_BYTES {
             return Err(HeaderFault::Short(block.len()));
         }
-        let faults = COPY_OFFSETS.map(|offset| match Self::decode_copy(&block[offset..]) {
-            Ok(header) => return Ok(header),
-            Err(fault) => Err(fault),
-        });
-        let [first, second] = faults;
-        first.or_else(|fault| second.map_err(|other| if other == fault { fault } else { HeaderFault::Damaged }))
+        let [first, second] = COPY_OFFSETS.map(|offset| Self::decode_copy(&block[offset..]));
+        first.or_else(|fault| {
+            second.map_err(|other| if other == HeaderFault::Damaged { other } else { fault })
+        })
     }
 
     fn decode_copy(copy: &[u8]) -> Result<Self, HeaderFault> {

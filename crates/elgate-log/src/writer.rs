@@ -26,10 +26,10 @@ mod retire;
 mod segments;
 
 use crate::batch_builder::{Batch, BufferPool, CachedBatch};
-use crate::error::IoFault;
+use crate::error::{IoFault, OpenError};
 use crate::event::LogEvent;
 use crate::head::{HeadWriter, Watermarks};
-use crate::options::LogOptions;
+use crate::options::{LogOptions, Retention};
 use crate::preparer::Prepared;
 use crate::stats::{Counters, LogStats};
 use crate::tail_cache::TailCache;
@@ -250,6 +250,18 @@ impl LogWriter {
     #[must_use]
     pub fn cached(&self, from: Lsn) -> Option<Arc<CachedBatch>> {
         self.cache.find(from)
+    }
+
+    /// Changes what may change while the log is open: the size of segments prepared from now on,
+    /// and what is kept.
+    ///
+    /// # Errors
+    /// [`OpenError::Options`] if the size cannot work; nothing has changed then.
+    pub fn set_bounds(&mut self, segment_bytes: u64, retain: Retention) -> Result<(), OpenError> {
+        let options = LogOptions { segment_bytes, retain, ..self.options.clone() };
+        options.check().map_err(OpenError::Options)?;
+        self.options = options;
+        Ok(())
     }
 
     /// Publishes how far the sink's far end has come. Only a hint to onlookers: what retention

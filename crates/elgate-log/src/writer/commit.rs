@@ -238,8 +238,10 @@ impl LogWriter {
         let quiet = self.is_written() && self.held.is_empty() && self.failure.is_none();
         let counts = self.options.flush != FlushMode::None || self.closing;
         // Not worth a segment of its own.
-        let fits =
-            self.active.as_ref().is_some_and(|active| active.offset + BLOCK_BYTES as u64 <= active.bytes);
+        let fits = self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.offset + BLOCK_BYTES as u64 <= active.bytes);
         quiet && counts && fits && self.parked.is_none() && self.covered < self.durable
     }
 

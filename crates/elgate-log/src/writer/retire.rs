@@ -1,7 +1,7 @@
 //! Which segments go: those that every reader has passed, as far as age and size ask for it.
 
-use super::segments::reply;
 use super::LogWriter;
+use super::segments::reply;
 use crate::error::IoFault;
 use crate::event::LogEvent;
 use crate::retention::{Candidate, Retired, Retirement};

@@ -37,12 +37,15 @@ impl LogWriter {
             self.segment_wanted = true;
             return false;
         }
-        let Some(spare) = self.spares.pop_front() else {
-            self.segment_wanted = true;
-            return false;
-        };
-        self.enter(spare);
-        true
+        // A spare that somebody has truncated may be too short; it is passed over.
+        while let Some(spare) = self.spares.pop_front() {
+            if spare.header.segment_bytes >= (SEGMENT_HEADER_BYTES + bytes) as u64 {
+                self.enter(spare);
+                return true;
+            }
+        }
+        self.segment_wanted = true;
+        false
     }
 
     fn enter(&mut self, spare: Prepared) {
@@ -55,7 +58,8 @@ impl LogWriter {
             bytes: header.segment_bytes,
             last_time: header.created,
         });
-        self.events.push_back(LogEvent::Rolled { segment: path.clone(), sequence: header.sequence });
+        self.events
+            .push_back(LogEvent::Rolled { segment: path.clone(), sequence: header.sequence });
         self.active = Some(Active {
             file,
             path,
@@ -153,8 +157,10 @@ impl LogWriter {
             }
         }
         for held in held.into_iter().rev() {
-            let batch = Arc::try_unwrap(held.batch)
-                .map_or_else(|shared| shared.0.duplicate(&mut self.pool), |CachedBatch(batch)| batch);
+            let batch = Arc::try_unwrap(held.batch).map_or_else(
+                |shared| shared.0.duplicate(&mut self.pool),
+                |CachedBatch(batch)| batch,
+            );
             self.pending_bytes += batch.write_bytes();
             self.pending.push_front(batch);
         }

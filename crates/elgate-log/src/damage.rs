@@ -1,0 +1,176 @@
+//! Telling a torn tail from rot, and finding what still reads in a damaged range.
+//!
+//! A batch that is not whole where one should be is *rot* if something proves that its records
+//! were durable: a later valid batch of no lower epoch that says so, or the head file. Without
+//! proof it is the trace of a crash: *torn*. A valid batch further on proves nothing by itself,
+//! for several writes are under way at once and complete in any order.
+
+use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, WINDOW_BYTES};
+use crate::bytes::{get_u64, nonzero_end};
+use crate::record::{self, RECORD_HEADER_BYTES, framed_bytes};
+use crate::segment_file::SegmentFile;
+use elgate_io::Platform;
+use elgate_types::Lsn;
+use elgate_types::limits::{BLOCK_BYTES, PAYLOAD_BYTES_MAX};
+use std::io;
+use std::ops::Range;
+
+/// What lies beyond a batch that is not whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aftermath {
+    /// The first valid batch that fits behind: its offset and header.
+    pub(crate) later: Option<(u64, BatchHeader)>,
+    /// The highest durable watermark that a valid batch there states.
+    pub(crate) states: Lsn,
+    /// Where the last byte that is not zero ends, in whole blocks; the start if all are zero.
+    pub(crate) dirty_end: u64,
+}
+
+impl Aftermath {
+    /// Looks at what follows offset `from` of a segment, where a batch beginning with `expected`
+    /// and of no lower epoch should be: as far as writes can have been under way, counted from
+    /// the last thing found.
+    pub(crate) fn survey(
+        platform: &dyn Platform,
+        file: &mut SegmentFile,
+        from: u64,
+        expected: Lsn,
+        epoch: u64,
+    ) -> io::Result<Self> {
+        let mut found = Self { later: None, states: Lsn::ZERO, dirty_end: from };
+        let mut at = from;
+        while at < file.end() && at < found.dirty_end.saturating_add(WINDOW_BYTES) {
+            if file.is_blank(platform, at)? {
+                at += BLOCK_BYTES as u64;
+                continue;
+            }
+            let batch = file.batch_at(platform, at)?;
+            match batch.filter(|batch| batch.first_lsn >= expected && batch.epoch >= epoch) {
+                Some(header) => {
+                    found.later.get_or_insert((at, header));
+                    found.states = found.states.max(header.durable_lsn);
+                    at += u64::from(header.batch_bytes);
+                }
+                None => at += BLOCK_BYTES as u64,
+            }
+            found.dirty_end = at.min(file.end());
+        }
+        Ok(found)
+    }
+}
+
+/// A run of consecutive records that validate inside a damaged range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) first: Lsn,
+    pub(crate) last: Lsn,
+    /// Their framed bytes.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Runs are cut at this size, so that one is a reasonable piece to hand on.
+const RUN_BYTES_MAX: usize = 1024 * 1024;
+const RECORD_BYTES_MAX: usize = framed_bytes(PAYLOAD_BYTES_MAX);
+/// A damaged range is looked through in pieces that overlap by the largest record.
+const PIECE_BYTES: usize = (4 * 1024 * 1024_usize).next_multiple_of(BLOCK_BYTES);
+const _: () = assert!(PIECE_BYTES > 2 * RECORD_BYTES_MAX);
+
+/// Finds every valid record with an LSN in `lsns` in a range of a segment, in order.
+///
+/// Lengths cannot be trusted where something is damaged, so every place where a record can begin
+/// is tried. LSNs below the range are ignored: a payload may quote an earlier part of its own log.
+pub(crate) fn salvage(
+    platform: &dyn Platform,
+    file: &mut SegmentFile,
+    range: Range<u64>,
+    lsns: Range<Lsn>,
+) -> io::Result<Vec<Run>> {
+    let salt = file.header.salt;
+    let mut runs: Vec<Run> = Vec::new();
+    let mut next = lsns.start;
+    let mut at = range.start;
+    while at < range.end && next < lsns.end {
+        let piece = usize::try_from(range.end - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let is_last = at + piece as u64 >= range.end;
+        let bytes = file.read(platform, at, piece)?;
+        let mut within = 0;
+        // In all but the last piece, the largest record must fit behind every place tried.
+        let limit =
+            if is_last { bytes.len() } else { bytes.len().saturating_sub(RECORD_BYTES_MAX) };
+        while within + RECORD_HEADER_BYTES <= limit && next < lsns.end {
+            let lsn = Lsn(get_u64(bytes, within + 8));
+            let valid = if lsn >= next && lsn < lsns.end {
+                record::decode_valid(&bytes[within..], salt)
+            } else {
+                None
+            };
+            let Some((header, _)) = valid else {
+                within += 8;
+                continue;
+            };
+            let end = within + framed_bytes(header.length);
+            push(&mut runs, lsn, &bytes[within..end]);
+            within = end;
+            next = lsn.next();
+        }
+        let step = (within as u64 / BLOCK_BYTES as u64) * BLOCK_BYTES as u64;
+        if is_last || step == 0 {
+            break;
+        }
+        at += step;
+    }
+    Ok(runs)
+}
+
+fn push(runs: &mut Vec<Run>, lsn: Lsn, framed: &[u8]) {
+    match runs.last_mut() {
+        Some(run) if run.last.next() == lsn && run.bytes.len() < RUN_BYTES_MAX => {
+            run.last = lsn;
+            run.bytes.extend_from_slice(framed);
+        }
+        _ => runs.push(Run { first: lsn, last: lsn, bytes: framed.to_vec() }),
+    }
+}
+
+/// The parts of `lsns` that no run covers.
+pub(crate) fn missing(lsns: Range<Lsn>, runs: &[Run]) -> Vec<Range<Lsn>> {
+    let mut gaps = Vec::new();
+    let mut next = lsns.start;
+    for run in runs {
+        if run.first > next {
+            gaps.push(next..run.first);
+        }
+        next = run.last.next();
+    }
+    if next < lsns.end {
+        gaps.push(next..lsns.end);
+    }
+    gaps
+}
+
+/// Whether a block holds the start of a batch of this segment, judged by its header alone.
+pub(crate) fn batch_header(
+    platform: &dyn Platform,
+    file: &mut SegmentFile,
+    offset: u64,
+) -> io::Result<Option<BatchHeader>> {
+    let salt = file.header.salt;
+    let block = file.read(platform, offset, BLOCK_BYTES)?;
+    if block.len() < BATCH_HEADER_BYTES || nonzero_end(&block[..8]).is_none() {
+        return Ok(None);
+    }
+    Ok(BatchHeader::decode(block, salt))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_what_no_run_covers() {
+        let run = |first, last| Run { first: Lsn(first), last: Lsn(last), bytes: Vec::new() };
+        let gaps = missing(Lsn(1)..Lsn(11), &[run(2, 3), run(4, 4), run(7, 9)]);
+        assert_eq!(gaps, [Lsn(1)..Lsn(2), Lsn(5)..Lsn(7), Lsn(10)..Lsn(11)]);
+        assert_eq!(missing(Lsn(1)..Lsn(3), &[run(1, 2)]), []);
+    }
+}

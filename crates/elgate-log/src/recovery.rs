@@ -1,0 +1,261 @@
+//! Opening a log for writing: recovery, and a writer that goes on where the log ends.
+
+use crate::batch_builder::BufferPool;
+use crate::catalog::{Catalog, IgnoredFile};
+use crate::error::{AtPath, IoFault, OpenError};
+use crate::head::HeadWriter;
+use crate::naming;
+use crate::options::LogOptions;
+use crate::plan::{Gap, Plan};
+use crate::preparer::{Order, Prepared};
+use crate::quarantine;
+use crate::segment_file::{SegmentFile, open_segment};
+use crate::segment_header::SEGMENT_HEADER_BYTES;
+use crate::sources::SourceSpan;
+use crate::stats::Counters;
+use crate::tail_cache::TailCache;
+use crate::writer::{Active, LogWriter, SegmentSpan};
+use elgate_io::{OpenOptions, Platform};
+use elgate_types::limits::BLOCK_BYTES;
+use elgate_types::{Lsn, RouteName, kill_site};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What opening a log found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The LSN that the next record will get.
+    pub next_lsn: Lsn,
+    /// Every record up to here is on stable storage now.
+    pub durable: Lsn,
+    /// Bytes of a torn tail that were cut: never acknowledged.
+    pub torn_bytes: u64,
+    /// Acknowledged records that are damaged. Everything else is served.
+    pub quarantined: Vec<Gap>,
+    /// Files among the segments that do not belong to this log or cannot be read. Left alone.
+    pub ignored: Vec<IgnoredFile>,
+    /// Submissions logged most recently, per ring in order of position: at least the last 1,020
+    /// positions of the ring written from last.
+    pub sources: Vec<SourceSpan>,
+}
+
+/// Opens the log in `dir` for writing, creating it if it is not there. Blocking: run it off the
+/// shard's thread. When it returns, everything it reports as durable is; a torn tail is gone; and
+/// the first segment exists.
+///
+/// Running it again, or after it was killed at any point, gives the same result.
+///
+/// # Errors
+/// [`OpenError`]. Damage is not an error: it is reported in [`Recovery`] and served around.
+pub fn open(
+    platform: Arc<dyn Platform>,
+    dir: &Path,
+    route: &RouteName,
+    options: LogOptions,
+) -> Result<(LogWriter, Recovery), OpenError> {
+    options.check().map_err(OpenError::Options)?;
+    let platform = &*platform;
+    platform.create_directories(dir).at("create", dir)?;
+    let Some(head) = HeadWriter::lock(platform, dir)? else {
+        return Err(OpenError::InUse { dir: dir.to_owned() });
+    };
+    platform.sync_directory(dir).at("sync", dir)?;
+    quarantine::remove_if_there(platform, &dir.join(naming::PREPARING))?;
+
+    let previous = head.previous();
+    let mut catalog =
+        Catalog::load(platform, dir, previous.map(|(log_id, _)| log_id), Some(route))?;
+    // The head file counts if it is this log's, or if all its segments are gone.
+    let marks = previous
+        .filter(|(log_id, _)| catalog.log_id.is_none_or(|found| found == *log_id))
+        .map(|(_, marks)| marks);
+    let plan = Plan::make(platform, dir, &catalog, marks.as_ref())?;
+    kill_site::pass("log.recovery.scanned");
+    repair(platform, dir, &catalog, &plan)?;
+    catalog.find_damaged_firsts(platform)?;
+
+    let log_id = catalog.log_id.or(previous.map(|(log_id, _)| log_id)).unwrap_or_else(|| {
+        u128::from(platform.random_u64()) << 64 | u128::from(platform.random_u64())
+    });
+    let recovery = Recovery {
+        next_lsn: plan.next,
+        durable: Lsn(plan.next.0 - 1),
+        torn_bytes: plan.cuts.iter().map(|(_, range)| range.end - range.start).sum(),
+        quarantined: plan.gaps,
+        ignored: std::mem::take(&mut catalog.ignored),
+        sources: plan.sources.into_spans(),
+    };
+    let last_sequence = catalog.entries.last().map_or(0, |entry| entry.header.sequence);
+    let mut writer = LogWriter {
+        dir: dir.to_owned(),
+        route: route.clone(),
+        log_id,
+        head,
+        open: None,
+        pending: VecDeque::new(),
+        pending_bytes: 0,
+        flights: VecDeque::new(),
+        flight_bytes: 0,
+        held: VecDeque::new(),
+        held_bytes: 0,
+        pool: BufferPool::default(),
+        usual_batch_bytes: BLOCK_BYTES,
+        cache: TailCache::new(options.tail_cache_bytes),
+        active: None,
+        spares: VecDeque::new(),
+        segments: spans(&catalog, plan.last_used),
+        discard: Vec::new(),
+        next_sequence: last_sequence.max(marks.map_or(0, |marks| marks.active_sequence)) + 1,
+        epoch: plan.epoch + 1,
+        next_lsn: recovery.next_lsn,
+        visible: recovery.durable,
+        durable: recovery.durable,
+        delivered: marks.map_or(Lsn::ZERO, |marks| marks.delivered),
+        covered: plan.covered,
+        sync: None,
+        sync_wanted: false,
+        flush_target: Lsn::ZERO,
+        preparing: None,
+        segment_wanted: false,
+        retry_at: None,
+        retiring: None,
+        retire_at: None,
+        quiet_since: None,
+        failure: None,
+        parked: None,
+        closing: false,
+        closed: false,
+        events: VecDeque::new(),
+        next_token: 0,
+        write_handed_out: false,
+        counters: Counters::default(),
+        options,
+    };
+    writer.choose_segments(platform, &catalog, plan.last_used, plan.resume_at)?;
+    let start_time = process_start_time();
+    writer.head.start(log_id, writer.options.flush, &writer.watermarks(), start_time);
+    Ok((writer, recovery))
+}
+
+/// Copies damage aside, cuts what is torn, and makes stable what was found whole: a batch that
+/// was under way when the process died may be valid and still only in some cache.
+fn repair(
+    platform: &dyn Platform,
+    dir: &Path,
+    catalog: &Catalog,
+    plan: &Plan,
+) -> Result<(), IoFault> {
+    for (index, range) in &plan.damaged {
+        let path = &catalog.entries[*index].path;
+        if let Ok(mut file) = SegmentFile::open(platform, path, true).at("read", path)? {
+            quarantine::copy(platform, dir, &mut file, range)?;
+        }
+    }
+    for (index, range) in &plan.cuts {
+        let path = &catalog.entries[*index].path;
+        let options = OpenOptions { read: true, write: true, ..Default::default() };
+        let file = platform.open(path, options).at("open", path)?;
+        let end = range.end.min(catalog.entries[*index].file_bytes);
+        platform.zero_fill(&file, range.start, end - range.start).at("cut", path)?;
+        platform.sync(&file).at("sync", path)?;
+        kill_site::pass("log.recovery.cut");
+    }
+    let Some(last_used) = plan.last_used else { return Ok(()) };
+    for entry in &catalog.entries[plan.walked_from..=last_used] {
+        let options = OpenOptions { read: true, write: true, ..Default::default() };
+        let file = platform.open(&entry.path, options).at("open", &entry.path)?;
+        platform.sync(&file).at("sync", &entry.path)?;
+    }
+    Ok(())
+}
+
+fn spans(catalog: &Catalog, last_used: Option<usize>) -> VecDeque<SegmentSpan> {
+    let used = last_used.map_or(0, |last| last + 1);
+    let entries = &catalog.entries;
+    let last_time = |index: usize| {
+        entries.get(index + 1).map_or(entries[index].header.created, |next| next.header.created)
+    };
+    let span = |index: usize| SegmentSpan {
+        sequence: entries[index].header.sequence,
+        path: entries[index].path.clone(),
+        first_lsn: entries[index].first_lsn,
+        bytes: entries[index].file_bytes,
+        last_time: last_time(index),
+    };
+    (0..used).map(span).collect()
+}
+
+impl LogWriter {
+    /// Goes on in the last segment with batches if that may be, else in one prepared earlier,
+    /// else in a new one.
+    fn choose_segments(
+        &mut self,
+        platform: &dyn Platform,
+        catalog: &Catalog,
+        last_used: Option<usize>,
+        resume_at: Option<u64>,
+    ) -> Result<(), IoFault> {
+        let direct = self.options.wants_direct();
+        let blank = &catalog.entries[last_used.map_or(0, |last| last + 1)..];
+        for entry in blank {
+            let file = open_segment(platform, &entry.path, true, direct).at("open", &entry.path)?;
+            let mut header = entry.header.clone();
+            header.segment_bytes = usable_bytes(entry.file_bytes, header.segment_bytes);
+            self.spares.push_back(Prepared { file, path: entry.path.clone(), header });
+        }
+        if let (Some(index), Some(offset)) = (last_used, resume_at) {
+            let entry = &catalog.entries[index];
+            self.active = Some(Active {
+                file: open_segment(platform, &entry.path, true, direct).at("open", &entry.path)?,
+                path: entry.path.clone(),
+                sequence: entry.header.sequence,
+                salt: entry.header.salt,
+                bytes: usable_bytes(entry.file_bytes, entry.header.segment_bytes),
+                offset,
+                is_kept: true,
+            });
+            return Ok(());
+        }
+        if self.spares.is_empty() {
+            let order = Order {
+                dir: self.dir.clone(),
+                route: self.route.clone(),
+                log_id: self.log_id,
+                sequence: self.next_sequence,
+                segment_bytes: self.options.segment_bytes,
+                direct,
+                discard: Vec::new(),
+            };
+            self.next_sequence += 1;
+            self.spares.push_back(order.prepare(platform)?);
+        }
+        Ok(())
+    }
+}
+
+/// A truncated segment is only as long as it is.
+fn usable_bytes(file_bytes: u64, segment_bytes: u64) -> u64 {
+    let block = BLOCK_BYTES as u64;
+    (file_bytes.min(segment_bytes) / block * block).max(SEGMENT_HEADER_BYTES as u64)
+}
+
+/// When this process began, in clock ticks since boot: with the pid, it names the process.
+fn process_start_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field, the command, may hold spaces; the start time is the 20th behind it.
+    let after_command = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after_command.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_knows_when_it_began() {
+        assert!(process_start_time() > 0);
+        assert_eq!(usable_bytes(10_000, 1 << 20), 8_192);
+        assert_eq!(usable_bytes(1 << 30, 1 << 20), 1 << 20);
+    }
+}

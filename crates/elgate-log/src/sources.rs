@@ -1,0 +1,123 @@
+//! Which submissions of which ring the log already holds: what makes replaying a ring safe.
+
+use crate::batch::BatchHeader;
+use crate::record;
+use crate::record::framed_bytes;
+use elgate_types::Lsn;
+use elgate_types::limits::{RING_BYTES, RING_SLOT_BYTES};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Records of one submission, found in the log. If the submission had more, the rest was not
+/// logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceSpan {
+    /// The ring.
+    pub ring_id: u64,
+    /// Position of the submission in it.
+    pub position: u64,
+    /// Its first record.
+    pub first_lsn: Lsn,
+    /// How many of its records are in the log.
+    pub record_count: u32,
+}
+
+/// No more positions than slots can be in a ring at once.
+pub(crate) const POSITIONS_KEPT: u64 = (RING_BYTES / RING_SLOT_BYTES) as u64;
+
+/// Collects spans from batches seen in order, keeping the newest of each ring.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    rings: BTreeMap<u64, VecDeque<SourceSpan>>,
+}
+
+impl Sources {
+    /// Takes the records of a valid batch, `bytes` being all of it.
+    pub(crate) fn take(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        if header.ring_id == 0 {
+            return;
+        }
+        let spans = self.rings.entry(header.ring_id).or_default();
+        let mut body = header.body(bytes);
+        while let Some((record, _)) = record::decode(body) {
+            body = &body[framed_bytes(record.length)..];
+            let Some(low) = record.source else { continue };
+            // The batch's own position is the last one; the others are a little before it.
+            let behind = (header.ring_position as u32).wrapping_sub(low);
+            let position = header.ring_position.wrapping_sub(u64::from(behind));
+            match spans.back_mut() {
+                Some(span) if span.position == position => span.record_count += 1,
+                _ => spans.push_back(SourceSpan {
+                    ring_id: header.ring_id,
+                    position,
+                    first_lsn: record.lsn,
+                    record_count: 1,
+                }),
+            }
+        }
+        let oldest = header.ring_position.saturating_sub(POSITIONS_KEPT);
+        while spans.front().is_some_and(|span| span.position < oldest) {
+            spans.pop_front();
+        }
+    }
+
+    /// Puts spans from an earlier part of the log in front of these.
+    pub(crate) fn prepend(&mut self, earlier: Self) {
+        for (ring_id, mut spans) in earlier.rings {
+            let later = self.rings.remove(&ring_id).unwrap_or_default();
+            let oldest =
+                later.back().map_or(0, |span| span.position.saturating_sub(POSITIONS_KEPT));
+            spans.retain(|span| span.position >= oldest);
+            spans.extend(later);
+            self.rings.insert(ring_id, spans);
+        }
+    }
+
+    /// Whether earlier parts of the log can add nothing that a ring still holds: the newest ring's
+    /// positions reach back far enough, or another ring came before it.
+    pub(crate) fn is_complete(&self) -> bool {
+        let newest = self.rings.values().filter_map(|spans| Some((spans.front()?, spans.back()?)));
+        let newest = newest.max_by_key(|(_, last)| last.first_lsn);
+        let reaches_back = |(first, last): (&SourceSpan, &SourceSpan)| {
+            last.position - first.position >= POSITIONS_KEPT || first.position == 0
+        };
+        self.rings.len() > 1 || newest.is_some_and(reaches_back)
+    }
+
+    /// Every span, by ring and position.
+    pub(crate) fn into_spans(self) -> Vec<SourceSpan> {
+        self.rings.into_values().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch_builder::{Batch, BufferPool, Source};
+    use elgate_types::WallTime;
+
+    fn sources(positions: &[u64]) -> Vec<(u64, u64, u32)> {
+        let mut pool = BufferPool::default();
+        let mut batch = Batch::new(pool.take(1), 0, Lsn(1));
+        for position in positions {
+            let ring_id = if *position == 0 { 0 } else { 9 };
+            batch.push(b"x", Source { ring_id, position: *position }, WallTime(0), &mut pool);
+        }
+        let bytes = batch.seal(0, 1, Lsn(0));
+        let mut sources = Sources::default();
+        sources.take(&BatchHeader::decode(&bytes, 0).expect("valid"), &bytes);
+        let spans = sources.into_spans();
+        spans.iter().map(|span| (span.position, span.first_lsn.0, span.record_count)).collect()
+    }
+
+    #[test]
+    fn positions_are_completed_from_their_low_half() {
+        let wide = (5 << 32) + 1;
+        assert_eq!(sources(&[wide - 3, wide - 3, 0, wide]), [(wide - 3, 1, 2), (wide, 4, 1)]);
+    }
+
+    #[test]
+    fn only_what_a_ring_can_hold_is_kept() {
+        assert_eq!(sources(&[10, 5_000]), [(5_000, 2, 1)]);
+        assert_eq!(sources(&[5_000 - 1_020, 5_000]).len(), 2);
+    }
+}
