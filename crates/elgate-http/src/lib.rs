@@ -9,6 +9,24 @@
 //! * [`RetryAfter`] reads the header of that name.
 //!
 //! Client side only. `elgate-net` runs these over connections.
+//!
+//! ```
+//! use elgate_http::{HttpUrl, Progress, RequestEncoder, ResponseLimits, ResponseParser};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let url = HttpUrl::parse("http://example.test:8080/in")?;
+//! let encoder = RequestEncoder::new("POST", &url)?.header("Content-Type", "text/plain")?;
+//! let request = encoder.encode(&[("Idempotency-Key", "orders/7")], b"hello")?;
+//! assert!(request.starts_with(b"POST /in HTTP/1.1\r\nHost: example.test:8080\r\n"));
+//!
+//! let mut parser = ResponseParser::new(ResponseLimits::default(), false);
+//! assert_eq!(parser.push(b"HTTP/1.1 202 Accepted\r\nConte")?, Progress::Incomplete);
+//! assert_eq!(parser.push(b"nt-Length: 2\r\n\r\nok")?, Progress::Complete);
+//! let response = parser.into_response().expect("it is complete");
+//! assert_eq!((response.status, response.keep_alive), (202, true));
+//! # Ok(())
+//! # }
+//! ```
 
 mod chunked;
 mod error;
