@@ -1,9 +1,9 @@
 // "Did you mean": the nearest of a few known words.
 
-/** The candidate within a third of the word's length in edits, or nothing. */
+/** The nearest candidate, if two fifths of the word or fewer are edits. */
 export function closest<T extends string>(word: string, candidates: readonly T[]): T | undefined {
   let best: T | undefined;
-  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
+  let bestDistance = Math.max(1, Math.round(word.length * 0.4)) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(word.toLowerCase().replaceAll('-', '_'), candidate.replaceAll('-', '_'));
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];

@@ -1,0 +1,502 @@
+// The addon's stand-in: rings, logs and an engine in memory, with knobs for what goes wrong.
+
+import type { RouteConfig } from '../../src/config/route-schema.js';
+import { ERROR_TABLE } from '../../src/errors.generated.js';
+import type { Binding, EngineStatus, NativeClient, NativeEngine, NativeReader } from '../../src/native/binding.js';
+
+export interface FakeRecord {
+  lsn: number;
+  timeUs: number;
+  data: Buffer;
+}
+
+interface Submission {
+  client: FakeClient;
+  operation: number;
+  route: string;
+  records: Buffer[];
+}
+
+/** An error as the addon throws it. */
+export function nativeError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
+
+/** One ring and the daemon behind it. */
+export class FakeRing {
+  alive = true;
+  /** Submissions it holds before it is full. */
+  capacity = 1000;
+  /** While true, nothing is taken out. */
+  held = false;
+  /** Answer to the next submissions, instead of taking them: error numbers. */
+  refusals: number[] = [];
+  level = 2;
+  /** While true, records become durable but are not delivered. */
+  deliveriesHeld = false;
+  /** What came in, submission by submission. */
+  readonly taken: { route: string; records: string[] }[] = [];
+  readonly logs = new Map<string, FakeRecord[]>();
+  readonly delivered = new Map<string, number>();
+  readonly clients = new Set<FakeClient>();
+  routes: Map<string, unknown> | undefined;
+  readonly #waiting: Submission[] = [];
+  #scheduled = false;
+
+  constructor(
+    readonly path: string,
+    readonly dataDir: string,
+  ) {}
+
+  get used(): number {
+    return this.#waiting.length;
+  }
+
+  put(submission: Submission): void {
+    this.#waiting.push(submission);
+    this.schedule();
+  }
+
+  schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.consume();
+    });
+  }
+
+  /** Takes out everything, unless held. */
+  consume(): void {
+    while (!this.held && this.#waiting.length > 0) {
+      const submission = this.#waiting.shift() as Submission;
+      const refusal = this.refusals.shift() ?? this.#unknown(submission.route);
+      const records = submission.records.map((record) => record.toString('latin1'));
+      if (refusal !== undefined) {
+        submission.client.complete([submission.operation, records.length, 0, refusal, 0]);
+        continue;
+      }
+      this.taken.push({ route: submission.route, records });
+      const log = this.log(submission.route);
+      const first = log.length + 1;
+      submission.records.forEach((data, index) => {
+        log.push({ lsn: first + index, timeUs: 1_700_000_000_000_000 + first + index, data });
+      });
+      if (!this.deliveriesHeld) this.delivered.set(submission.route, log.length);
+      submission.client.complete([submission.operation, records.length, first, 0, this.level]);
+    }
+    for (const client of this.clients) client.spaceMayBeThere();
+  }
+
+  deliverAll(): void {
+    this.deliveriesHeld = false;
+    for (const [route, log] of this.logs) this.delivered.set(route, log.length);
+    for (const client of this.clients) client.ring();
+  }
+
+  log(route: string): FakeRecord[] {
+    let log = this.logs.get(route);
+    if (log === undefined) {
+      log = [];
+      this.logs.set(route, log);
+    }
+    return log;
+  }
+
+  #unknown(route: string): number | undefined {
+    return this.routes === undefined || this.routes.has(route) ? undefined : 2;
+  }
+}
+
+export class FakeClient implements NativeClient {
+  referenced = true;
+  closed = false;
+  readonly #ring: FakeRing;
+  readonly #routes: string[] = [];
+  readonly #completions: number[][] = [];
+  #operation = 1;
+  #callback: (() => void) | undefined;
+  #ringing = false;
+  #wantsSpace = false;
+  #watched = false;
+  #outstanding = 0;
+
+  constructor(ring: FakeRing) {
+    this.#ring = ring;
+    ring.clients.add(this);
+  }
+
+  route(name: string): number {
+    if (!/^[a-z0-9][a-z0-9._-]*$/.test(name)) {
+      throw nativeError('ERR_ELGATE_ROUTE_NAME_INVALID', `route name ${JSON.stringify(name)} is not valid`);
+    }
+    return this.#routes.push(name) - 1;
+  }
+
+  submit(route: number, packed: Uint8Array, packedBytes: number, count: number): number {
+    if (this.#ring.used >= this.#ring.capacity) return -5;
+    const view = Buffer.from(packed.subarray(0, packedBytes));
+    const records: Buffer[] = [];
+    let at = 0;
+    while (at < view.length) {
+      const length = view.readUInt32LE(at);
+      records.push(view.subarray(at + 4, at + 4 + length));
+      at += 4 + length;
+    }
+    if (at !== view.length || records.length !== count || count > 4096) return -9;
+    const operation = this.#operation;
+    this.#operation += count;
+    this.#outstanding += 1;
+    this.#ring.put({ client: this, operation, route: this.#routes[route] as string, records });
+    return operation;
+  }
+
+  post(route: number, data: Uint8Array | string): number {
+    const bytes = Buffer.from(data as string);
+    if (bytes.length > 1_000_000) return -4;
+    const packed = Buffer.alloc(4 + bytes.length);
+    packed.writeUInt32LE(bytes.length);
+    bytes.copy(packed, 4);
+    return this.submit(route, packed, packed.length, 1);
+  }
+
+  drain(out: Float64Array): number {
+    this.#ringing = false;
+    const groups = this.#completions.splice(0, Math.floor(out.length / 5));
+    groups.forEach((group, index) => {
+      out.set(group, index * 5);
+    });
+    this.#outstanding -= groups.length;
+    return groups.length;
+  }
+
+  onReady(callback: () => void): void {
+    this.#callback = callback;
+  }
+
+  ref(): void {
+    this.referenced = true;
+  }
+
+  unref(): void {
+    this.referenced = false;
+  }
+
+  watchDelivered(): void {
+    this.#watched = true;
+    if (!this.#ring.deliveriesHeld) this.ring();
+  }
+
+  delivered(route: number): number {
+    return this.#ring.delivered.get(this.#routes[route] as string) ?? 0;
+  }
+
+  daemonAlive(): boolean {
+    return this.#ring.alive;
+  }
+
+  dataDir(): string {
+    return this.#ring.dataDir;
+  }
+
+  outstanding(): number {
+    return this.#outstanding;
+  }
+
+  spaceAvailable(): boolean {
+    return this.#ring.used < this.#ring.capacity;
+  }
+
+  notifySpace(): void {
+    this.#wantsSpace = true;
+    this.#ring.schedule();
+  }
+
+  close(): void {
+    this.closed = true;
+    this.#ring.clients.delete(this);
+  }
+
+  // The ring's side.
+
+  complete(group: number[]): void {
+    this.#completions.push(group);
+    this.ring();
+  }
+
+  spaceMayBeThere(): void {
+    if (this.#watched && !this.#ring.deliveriesHeld) this.ring();
+    if (!this.#wantsSpace || !this.spaceAvailable()) return;
+    this.#wantsSpace = false;
+    this.ring();
+  }
+
+  ring(): void {
+    if (this.#ringing || this.closed) return;
+    this.#ringing = true;
+    setImmediate(() => {
+      if (!this.closed) this.#callback?.();
+    });
+  }
+}
+
+class FakeEngine implements NativeEngine {
+  readonly #paused = new Set<string>();
+  #routes: Record<string, RouteConfig>;
+
+  constructor(
+    readonly ring: FakeRing,
+    config: { routes: Record<string, RouteConfig> },
+  ) {
+    this.#routes = config.routes;
+    this.#apply(config.routes);
+  }
+
+  #apply(routes: Record<string, RouteConfig>): void {
+    this.#routes = routes;
+    this.ring.routes = new Map(Object.entries(routes));
+  }
+
+  async applyRoutes(json: string): Promise<string> {
+    const next = JSON.parse(json) as Record<string, RouteConfig>;
+    const before = this.#routes;
+    const same = (name: string) => JSON.stringify(before[name]) === JSON.stringify(next[name]);
+    const kept = Object.keys(next).filter((name) => name in before);
+    const changes = {
+      added: Object.keys(next).filter((name) => !(name in before)),
+      removed: Object.keys(before).filter((name) => !(name in next)),
+      changed: kept.filter((name) => !same(name)),
+      unchanged: kept.filter(same),
+    };
+    this.#apply(next);
+    return JSON.stringify(changes);
+  }
+
+  async pause(route: string): Promise<void> {
+    this.#paused.add(route);
+  }
+
+  async resume(route: string): Promise<void> {
+    this.#paused.delete(route);
+  }
+
+  async flush(): Promise<void> {}
+
+  status(): string {
+    const status: EngineStatus = {
+      mode: 'single-thread',
+      cores: 2,
+      numa_nodes: 1,
+      data_dir: this.ring.dataDir,
+      uptime_s: 1.5,
+      shards: [
+        {
+          index: 0,
+          pinned_core: null,
+          backend: 'poll',
+          facts: {},
+          busy_ratio: 0.25,
+          turns_total: 1,
+          sleeps_total: 1,
+          rings: [
+            {
+              path: this.ring.path,
+              used_slots: this.ring.used,
+              slots: 1020,
+              participants: this.ring.clients.size,
+              submissions_total: this.ring.taken.length,
+              corrupt_total: 0,
+              aborted_total: 0,
+              replaced_total: 0,
+            },
+          ],
+        },
+      ],
+      memory: [{ what: 'ring', bytes: 4_194_304, why: 'what producers write into' }],
+      routes: Object.entries(this.#routes).map(([name, { sink }]) => {
+        const durable = this.ring.log(name).length;
+        const delivered = this.ring.delivered.get(name) ?? 0;
+        return {
+          name,
+          sink,
+          state: this.#paused.has(name) ? 'paused' : 'running',
+          first_lsn: 1,
+          durable_lsn: durable,
+          next_lsn: durable + 1,
+          delivered_lsn: delivered,
+          lag_records: durable - delivered,
+          lost_records: 0,
+          wal_bytes: 4096,
+          wal_segments: 1,
+          memory_bytes: 0,
+          appended_records_total: durable,
+          appended_bytes_total: 0,
+          delivered_records_total: delivered,
+          delivered_bytes_total: 0,
+          retries_total: 0,
+          refused_total: 0,
+          batches_total: 3,
+          written_bytes_total: 4096,
+          write_seconds_sum: 0.5,
+          write_latency_buckets: [
+            [0.0001, 1],
+            [0.001, 2],
+          ],
+          last_error: null,
+        };
+      }),
+    };
+    return JSON.stringify(status);
+  }
+
+  ringPath(): string {
+    return this.ring.path;
+  }
+
+  async close(): Promise<string> {
+    this.ring.held = false;
+    this.ring.consume();
+    this.ring.alive = false;
+    const undelivered = Object.fromEntries(
+      [...this.ring.logs].map(([route, log]) => [route, log.length - (this.ring.delivered.get(route) ?? 0)]),
+    );
+    return JSON.stringify({ drained: Object.values(undelivered).every((count) => count === 0), undelivered });
+  }
+}
+
+class FakeReader implements NativeReader {
+  #next: number;
+  #committed = 0;
+  closed = false;
+
+  constructor(
+    readonly log: FakeRecord[],
+    from: string,
+    readonly gaps: { from: number; to: number; reason: string }[],
+    readonly cursor: { lsn: number } | undefined,
+  ) {
+    if (cursor !== undefined && cursor.lsn > 0) this.#next = cursor.lsn + 1;
+    else if (from === 'start') this.#next = 1;
+    else if (from === 'end') this.#next = log.length + 1;
+    else if (from.startsWith('time:'))
+      this.#next = (log.find(({ timeUs }) => timeUs >= Number(from.slice(5)))?.lsn ?? log.length + 1) as number;
+    else this.#next = Number(from);
+  }
+
+  async read(
+    maxBytes: number,
+    waitMs: number,
+  ): Promise<{ data: Uint8Array; index: Float64Array; gaps: string; caughtUp: boolean }> {
+    const missing = new Set(
+      this.gaps.flatMap(({ from, to }) => Array.from({ length: to - from + 1 }, (_, i) => from + i)),
+    );
+    const start = this.#next;
+    const parts: Buffer[] = [];
+    const index: number[] = [];
+    let bytes = 0;
+    while (this.#next <= this.log.length && bytes < maxBytes) {
+      const record = this.log[this.#next - 1] as FakeRecord;
+      this.#next += 1;
+      if (missing.has(record.lsn)) continue;
+      index.push(record.lsn, record.timeUs, bytes, record.data.length);
+      parts.push(record.data);
+      bytes += record.data.length;
+    }
+    if (index.length === 0 && waitMs > 0) await new Promise((resolve) => setImmediate(resolve));
+    const gaps = this.gaps.filter(({ from }) => from >= start && from < this.#next);
+    return {
+      data: new Uint8Array(Buffer.concat(parts)),
+      index: Float64Array.from(index),
+      gaps: JSON.stringify(gaps),
+      caughtUp: this.#next > this.log.length,
+    };
+  }
+
+  async commit(lsn: number): Promise<void> {
+    this.#committed = lsn;
+    if (this.cursor !== undefined) this.cursor.lsn = lsn;
+  }
+
+  committed(): number {
+    return this.#committed;
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+  }
+}
+
+/** A machine's worth of fakes. */
+export class FakeMachine {
+  readonly rings = new Map<string, FakeRing>();
+  readonly gaps: { from: number; to: number; reason: string }[] = [];
+  readonly cursors = new Map<string, { lsn: number }>();
+  readonly configs: string[] = [];
+  openFailure: Error | undefined;
+
+  /** A daemon's ring. */
+  serve(path: string, dataDir = '/data'): FakeRing {
+    const ring = new FakeRing(path, dataDir);
+    this.rings.set(path, ring);
+    return ring;
+  }
+
+  /** The only ring there is. */
+  get ring(): FakeRing {
+    const [ring] = this.rings.values();
+    if (ring === undefined) throw new Error('no ring is served');
+    return ring;
+  }
+
+  get binding(): Binding {
+    return {
+      NativeEngine: {
+        open: async (json) => {
+          if (this.openFailure !== undefined) throw this.openFailure;
+          this.configs.push(json);
+          const config = JSON.parse(json);
+          const ring = this.rings.get(config.ring.path) ?? this.serve(config.ring.path, config.data_dir);
+          ring.alive = true;
+          return new FakeEngine(ring, config);
+        },
+      },
+      NativeClient: {
+        connect: async (path) => {
+          const ring = this.rings.get(path);
+          if (ring === undefined)
+            throw nativeError('ERR_ELGATE_DAEMON_UNAVAILABLE', `no daemon serves ${path}: start it`);
+          return new FakeClient(ring);
+        },
+      },
+      NativeReader: {
+        open: async (directory, from, reader) => {
+          const ring = [...this.rings.values()].find((candidate) => directory.startsWith(candidate.dataDir));
+          const route = directory.split('/').pop() as string;
+          let cursor: { lsn: number } | undefined;
+          if (reader !== null) {
+            cursor = this.cursors.get(reader) ?? { lsn: 0 };
+            this.cursors.set(reader, cursor);
+          }
+          return new FakeReader(ring?.log(route) ?? [], from, this.gaps, cursor);
+        },
+      },
+      describeLog: () =>
+        JSON.stringify({
+          segments: [
+            { name: 'a-20260101-001.wal', sequence: 1, first_lsn: 1, last_lsn: 3, bytes: 8192, state: 'active' },
+          ],
+          first_lsn: 1,
+          durable_lsn: 3,
+          visible_lsn: 3,
+          delivered_lsn: 2,
+          next_lsn: 4,
+          cursors: [{ name: 'sink', lsn: 2 }],
+          writer: { pid: 1, alive: true },
+        }),
+      doctor: () => JSON.stringify({ findings: [{ id: 'io_uring', level: 'ok', what: 'works', advice: '' }] }),
+      errorTable: () => JSON.stringify(ERROR_TABLE),
+      buildInfo: () =>
+        JSON.stringify({ version: '0.0.0', sha: 'fake', target: 'fake', profile: 'test', failpoints: false }),
+    };
+  }
+}
