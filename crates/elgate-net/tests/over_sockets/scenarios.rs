@@ -17,10 +17,6 @@ pub(crate) const OPTIONS: fn() -> ClientOptions = || ClientOptions {
     ..ClientOptions::default()
 };
 
-fn brief() -> ClientOptions {
-    ClientOptions { response_timeout: Duration::from_millis(300), ..OPTIONS() }
-}
-
 pub(crate) fn keep_alive(make: Make<'_>) {
     let mut world = make(Script::answer(|_| vec![Act::Send(answer(200, b"taken"))]), OPTIONS());
     for number in 0..5_u8 {
@@ -77,7 +73,8 @@ pub(crate) fn closing_without_a_word(make: Make<'_>) {
 }
 
 pub(crate) fn silence(make: Make<'_>) {
-    let mut world = make(Script::answer(|_| Vec::new()), brief());
+    let options = ClientOptions { response_timeout: Duration::from_millis(300), ..OPTIONS() };
+    let mut world = make(Script::answer(|_| Vec::new()), options);
     let error = world.exchange(b"x").expect_err("silence");
     assert!(
         matches!(error, ExchangeError::ResponseTimeout { before_response: true, .. }),
@@ -88,11 +85,12 @@ pub(crate) fn silence(make: Make<'_>) {
 
 pub(crate) fn dribbling(make: Make<'_>) {
     let script = Script::answer(|_| {
-        let bytes = [b"HTTP/1.1 200 OK\r\nX: "[..].to_vec(), vec![b'x'; 60]].concat();
+        let bytes = [b"HTTP/1.1 200 OK\r\nX: "[..].to_vec(), vec![b'x'; 200]].concat();
         let acts = bytes.chunks(1).map(|byte| [Act::Send(byte.to_vec()), Act::WaitMs(20)]);
         acts.flatten().collect()
     });
-    let mut world = make(script, brief());
+    let options = ClientOptions { response_timeout: Duration::from_secs(1), ..OPTIONS() };
+    let mut world = make(script, options);
     let error = world.exchange(b"x").expect_err("too slow");
     assert!(
         matches!(error, ExchangeError::ResponseTimeout { before_response: false, .. }),
