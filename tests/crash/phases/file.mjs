@@ -81,7 +81,7 @@ export async function run({ sandbox, random, report, lines, kills }) {
     result.measured && result.violations.length === 0,
     describe(result),
   );
-  report.figures({ ...result.figures, kills: { ...assassin.kills, files: ofFiles.kills } });
+  report.figures({ ...result.figures, kills: { ...assassin.kills, files: ofFiles.kills, in_flow: injected } });
   report.note(
     `kills: ${assassin.kills.flow} in flow, ${assassin.kills.recovery} in recovery, ${ofFiles.kills} during puts of files, ${assassin.kills.idle} not counted`,
   );

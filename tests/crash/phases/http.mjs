@@ -84,7 +84,12 @@ export async function run({ sandbox, random, report, lines, kills }) {
     result.measured && result.violations.length === 0,
     describe(result),
   );
-  report.figures({ ...result.figures, kills: assassin.kills, answers: how, put: summary });
+  report.figures({
+    ...result.figures,
+    kills: { ...assassin.kills, in_flow: assassin.counted },
+    answers: how,
+    put: summary,
+  });
   report.note(
     `kills: ${assassin.kills.flow} in flow, ${assassin.kills.recovery} in recovery, ${assassin.kills.idle} not counted`,
   );
