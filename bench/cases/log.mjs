@@ -10,16 +10,8 @@ import { sqlite } from '../peers/sqlite.mjs';
 export async function logCase({ directory, rounds, seconds, progress }) {
   const device = await Device.start(directory);
   const results = await contest({ rounds, progress }, [
-    async () => ({ name: 'floor', round: () => device.request(`floor ${seconds * 2}`), close: async () => {} }),
-    async () => ({
-      name: 'elgate',
-      round: () => device.request(`log ${seconds * 2}`),
-      close: async () => {
-        await device.request('verify');
-        await device.close();
-      },
-      kill: () => device.kill(),
-    }),
+    async () => ({ ...device.contestant('floor', seconds), close: async () => {} }),
+    async () => ({ ...device.contestant('log', seconds), name: 'elgate' }),
     () => sqlite(directory, seconds),
     () => redis(directory, seconds),
     () => file(directory, seconds),

@@ -17,12 +17,7 @@ const RECORDS_PER_GROUP = 1000;
 export async function nodeCase({ directory, rounds, seconds, progress }) {
   const device = await Device.start(directory);
   const results = await contest({ rounds, progress }, [
-    async () => ({
-      name: 'floor',
-      round: () => device.request(`floor ${seconds * 2}`),
-      close: () => device.close(),
-      kill: () => device.kill(),
-    }),
+    async () => device.contestant('floor', seconds),
     () => elgate(directory, seconds),
     () => sqlite(directory, seconds),
     () => redis(directory, seconds),
@@ -57,10 +52,7 @@ async function elgate(directory, seconds) {
   };
 
   async function* stored() {
-    for await (const record of gate.tail(ROUTE, { from: 'start' })) {
-      yield record.bytes;
-      if (record.lsn === numbered.count) return;
-    }
+    for await (const record of gate.tail(ROUTE, { from: 'start', follow: false })) yield record.data;
   }
 
   /** Nanoseconds that a `post` keeps the program; waiting for room is not part of it. */
@@ -90,15 +82,19 @@ async function elgate(directory, seconds) {
 
   return {
     name: 'elgate',
-    async round() {
-      const single = await oneAtATime(seconds, append);
+    async single() {
+      const { samples_us, per_s } = await oneAtATime(seconds, append);
+      return {
+        append_p50_us: percentile(samples_us, 50),
+        append_p95_us: percentile(samples_us, 95),
+        append_per_s: per_s,
+      };
+    },
+    async volume() {
       const append_256_per_s = await manyAtOnce(seconds, 256, append);
       const append_1024_per_s = await manyAtOnce(seconds, 1024, append);
       const grouped = await oneAtATime(seconds, group);
       return {
-        append_p50_us: percentile(single.samples_us, 50),
-        append_p95_us: percentile(single.samples_us, 95),
-        append_per_s: single.per_s,
         append_256_per_s,
         append_1024_per_s,
         append_many_per_s: grouped.per_s * RECORDS_PER_GROUP,

@@ -5,7 +5,7 @@ import { takeTurns } from './rounds.mjs';
 
 /**
  * @param {{rounds: number, progress: (text: string) => void}} run
- * @param {(() => Promise<{name: string, round: Function, close: Function, kill?: Function}>)[]} openers
+ * @param {(() => Promise<import('./rounds.mjs').Contestant>)[]} openers
  * @returns {Promise<Record<string, Record<string, number>[]>>} per contestant, one entry per round
  */
 export async function contest({ rounds, progress }, openers) {

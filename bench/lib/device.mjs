@@ -36,6 +36,22 @@ export class Device {
     return JSON.parse(value);
   }
 
+  /**
+   * What it measures, as somebody who takes turns.
+   *
+   * @param {'floor' | 'log'} name
+   * @returns {import('./rounds.mjs').Contestant}
+   */
+  contestant(name, seconds) {
+    return {
+      name,
+      single: () => this.request(`${name}-single ${seconds}`),
+      volume: () => this.request(`${name}-volume ${seconds}`),
+      close: () => this.close(),
+      kill: () => this.kill(),
+    };
+  }
+
   /** Lets it finish. */
   async close() {
     const ended = once(this.#child, 'exit');

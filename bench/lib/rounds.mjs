@@ -3,22 +3,34 @@
 
 import { median } from './samples.mjs';
 
-/** A contestant: `{ name, round(): Promise<Record<string, number>>, close(): Promise<void> }`. */
+/**
+ * @typedef {object} Contestant
+ * @property {string} name
+ * @property {() => Promise<Record<string, number>>} single one operation at a time
+ * @property {(() => Promise<Record<string, number>>)=} volume as much as goes through
+ * @property {() => Promise<void>} close checks what was stored
+ * @property {(() => void)=} kill
+ */
 
 /**
+ * First everybody's `single`, round by round, then everybody's `volume`: a device that is still
+ * busy with somebody's volume says nothing about anybody's latency.
+ *
  * @param {number} rounds
- * @param {{name: string, round: () => Promise<Record<string, number>>}[]} contestants
+ * @param {Contestant[]} contestants
  * @param {(text: string) => void} progress
  * @returns {Promise<Record<string, Record<string, number>[]>>} per contestant, one entry per round
  */
 export async function takeTurns(rounds, contestants, progress) {
-  const results = Object.fromEntries(contestants.map(({ name }) => [name, []]));
-  for (let round = 0; round < rounds; round += 1) {
-    // Every other round runs backwards, so that nobody always follows the same neighbour.
-    const order = round % 2 === 0 ? contestants : contestants.toReversed();
-    for (const { name, round: run } of order) {
-      progress(`round ${round + 1} of ${rounds}: ${name}`);
-      results[name].push(await run());
+  const results = Object.fromEntries(contestants.map(({ name }) => [name, Array.from({ length: rounds }, () => ({}))]));
+  for (const discipline of ['single', 'volume']) {
+    for (let round = 0; round < rounds; round += 1) {
+      // Every other round runs backwards, so that nobody always follows the same neighbour.
+      const order = round % 2 === 0 ? contestants : contestants.toReversed();
+      for (const contestant of order.filter((candidate) => candidate[discipline])) {
+        progress(`${discipline}, round ${round + 1} of ${rounds}: ${contestant.name}`);
+        Object.assign(results[contestant.name][round], await contestant[discipline]());
+      }
     }
   }
   return results;

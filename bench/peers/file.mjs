@@ -16,7 +16,7 @@ export async function file(directory, seconds) {
   }
   return {
     name: 'fs',
-    async round() {
+    async single() {
       const { samples_us, per_s } = await oneAtATime(seconds, async () => {
         await handle.write(numbered.next());
         await handle.datasync();

@@ -64,9 +64,9 @@ export const STEPS = [
   { name: 'install', title: 'npm packages of the lock file', counts: 'setup', run: installPackages },
   {
     name: 'scripts',
-    title: 'what counts the tests',
+    title: 'what counts the tests and checks the benchmarks',
     counts: 'node',
-    run: (context) => nodeTest(context, ['scripts/test/counts.test.mjs']),
+    run: (context) => nodeTest(context, ['scripts/test/counts.test.mjs', 'bench/lib/payload.test.mjs']),
   },
   { name: 'fmt', title: 'rustfmt', run: (context) => cargo(context, ['fmt', '--all', '--check']) },
   {

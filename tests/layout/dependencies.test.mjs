@@ -19,7 +19,7 @@ const MAY_USE = {
   'elgate-net': ['elgate-types', 'elgate-io', 'elgate-http'],
   'elgate-client': ['elgate-types', 'elgate-io', 'elgate-ring'],
   'elgate-engine': ['elgate-types', 'elgate-io', 'elgate-http', 'elgate-ring', 'elgate-log', 'elgate-net'],
-  'elgate-node': ['elgate-types', 'elgate-engine', 'elgate-client'],
+  'elgate-node': ['elgate-types', 'elgate-io', 'elgate-log', 'elgate-client', 'elgate-engine'],
   // Not part of the product.
   'elgate-bench-log': ['elgate-types', 'elgate-io', 'elgate-log'],
   'elgate-sandbox': [],

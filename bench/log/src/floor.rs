@@ -4,7 +4,7 @@
 //! metadata; opened with `O_DIRECT`; each write carries `RWF_DSYNC`, so it returns when the device
 //! has it. One write at a time.
 
-use crate::samples::Samples;
+use crate::samples::{Samples, VOLUME_BYTES_MAX};
 use serde_json::{Value, json};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fs::{File, OpenOptions};
@@ -39,16 +39,22 @@ impl Floor {
         Ok(Self { file, source: AlignedBytes::filled(LARGE_BYTES, 0xe1), offset: 0 })
     }
 
-    /// Small writes for half of `time`, large ones for the other half.
-    pub(crate) fn measure(&mut self, time: Duration) -> io::Result<Value> {
-        let mut small = Samples::collect(time / 2, || self.write(SMALL_BYTES))?;
-        let large = Samples::collect(time / 2, || self.write(LARGE_BYTES))?;
+    /// Small writes, one at a time.
+    pub(crate) fn single(&mut self, time: Duration) -> io::Result<Value> {
+        let mut samples = Samples::collect(time, usize::MAX, || self.write(SMALL_BYTES))?;
         Ok(json!({
-            "write_4k_p50_us": small.percentile_us(50),
-            "write_4k_p95_us": small.percentile_us(95),
-            "write_4k_mean_us": small.mean_us(),
-            "write_256k_mb_s": large.per_second() * LARGE_BYTES as f64 / 1e6,
+            "write_4k_p50_us": samples.percentile_us(50),
+            "write_4k_p95_us": samples.percentile_us(95),
+            "write_4k_mean_us": samples.mean_us(),
         }))
+    }
+
+    /// Large writes, one at a time.
+    pub(crate) fn volume(&mut self, time: Duration) -> io::Result<Value> {
+        self.offset = 0;
+        let count_max = VOLUME_BYTES_MAX / LARGE_BYTES;
+        let samples = Samples::collect(time, count_max, || self.write(LARGE_BYTES))?;
+        Ok(json!({ "write_256k_mb_s": samples.per_second() * LARGE_BYTES as f64 / 1e6 }))
     }
 
     fn write(&mut self, bytes: usize) -> io::Result<()> {
@@ -67,7 +73,7 @@ impl Floor {
                 Err(io::Error::other(format!("wrote {written} of {bytes} bytes")))
             }
             Ok(_) => {
-                self.offset += bytes.next_multiple_of(SMALL_BYTES);
+                self.offset += bytes;
                 Ok(())
             }
         }

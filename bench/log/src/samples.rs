@@ -2,29 +2,47 @@
 
 use std::time::{Duration, Instant};
 
+/// Real time. Only a benchmark has business with it.
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// A measurement of volume ends here if its time is not up before: devices that are shared allow
+/// bursts, and one that has used up its allowance says nothing about the software above it.
+pub(crate) const VOLUME_BYTES_MAX: usize = 256 << 20;
+
 /// Every latency of a round.
 #[derive(Default)]
 pub(crate) struct Samples(Vec<Duration>);
 
 impl Samples {
-    /// Runs `operation` over and over until `seconds` have passed, and times each run.
-    #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+    /// Runs `operation` over and over until `time` has passed or it has run `count_max` times,
+    /// and times each run.
     pub(crate) fn collect<E>(
-        seconds: Duration,
+        time: Duration,
+        count_max: usize,
         mut operation: impl FnMut() -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut samples = Vec::with_capacity(1 << 16);
-        let begin = Instant::now();
-        let mut before = begin;
-        loop {
+        let clock = Clock::start();
+        let mut before = clock.elapsed();
+        while samples.is_empty() || (before < time && samples.len() < count_max) {
             operation()?;
-            let after = Instant::now();
+            let after = clock.elapsed();
             samples.push(after - before);
             before = after;
-            if after - begin >= seconds {
-                return Ok(Self(samples));
-            }
         }
+        Ok(Self(samples))
     }
 
     /// The latency that `percent` of the samples do not exceed, in microseconds.
