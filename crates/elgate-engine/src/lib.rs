@@ -1,1 +1,41 @@
-//! Placeholder.
+//! The composition root: shards, modes, routes, sinks, reload and status.
+//!
+//! | to find | look in |
+//! |---|---|
+//! | what may be configured | `config.rs` |
+//! | which threads run, and where | `mode.rs`, `topology.rs`, `pin.rs` |
+//! | starting, reloading, stopping | `engine.rs` |
+//! | the event loop | `shard/` |
+//! | a route: log, acknowledgements, sink | `route.rs`, `open_route.rs`, `feed.rs` |
+//! | carrying records to a far end | `sink/` |
+//! | what it says about itself | `status.rs` |
+
+mod config;
+mod doctor;
+mod engine;
+mod error;
+mod feed;
+mod mode;
+mod open_route;
+mod pin;
+mod route;
+mod shard;
+mod sink;
+mod status;
+mod topology;
+
+pub use config::{
+    Backend, EngineConfig, FilesConfig, Framing, Order, RetainConfig, RetryConfig, RingConfig,
+    RouteConfig, RuntimeConfig, SinkKind, routes_from_json,
+};
+pub use doctor::{Finding, Severity, doctor};
+pub use engine::{Closed, Engine, Reload};
+pub use error::EngineError;
+pub use mode::{Mode, Plan, SHARDS_MAX};
+pub use pin::{cores_of_current_thread, pin_current_thread};
+pub use status::{LastError, MemoryUse, RingStatus, RouteState, RouteStatus, ShardStatus, Status};
+pub use topology::{Core, Topology};
+
+/// A ring with more slots taken than this no longer waits for a parked log: the other routes need
+/// the room. Half of a ring.
+const RING_PRESSURE_SLOTS: u64 = 512;

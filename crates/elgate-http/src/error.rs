@@ -84,6 +84,6 @@ impl HttpError {
     /// The stable code. Always retryable: the next answer may be sound.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
-        ErrorCode::Io
+        ErrorCode::FarEndUnavailable
     }
 }

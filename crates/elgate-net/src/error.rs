@@ -99,10 +99,8 @@ impl ExchangeError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::ResponseTimeout { .. } => ErrorCode::Timeout,
             Self::Aborted { .. } => ErrorCode::Closed,
-            Self::Protocol { source, .. } => source.code(),
-            _ => ErrorCode::Io,
+            _ => ErrorCode::FarEndUnavailable,
         }
     }
 

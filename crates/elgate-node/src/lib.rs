@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The Node-API binding: conversions between JavaScript and the engine, the client and the log.
+//!
+//! Nothing is decided here. What users see is the TypeScript facade in `packages/elgate`; this
+//! crate hands it raw classes:
+//!
+//! | file | class |
+//! |---|---|
+//! | `engine.rs` | `NativeEngine`: an engine in this process |
+//! | `client.rs` | `NativeClient`: a producer on a ring, this process's or a daemon's |
+//! | `reader.rs` | `NativeReader`: tails a log |
+//! | `describe.rs` | what a log, this machine and this build look like |
+//! | `error.rs` | errors with a stable `code` |
+//! | `task.rs` | blocking work on libuv's pool, as a promise |
+
+#![expect(unreachable_pub, reason = "what napi exports must be `pub`, whatever module it is in")]
+
+mod client;
+mod describe;
+mod engine;
+mod error;
+mod reader;
+mod task;

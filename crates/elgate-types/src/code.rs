@@ -102,6 +102,8 @@ error_codes! {
         "Choose another address with --admin, or stop the process that listens there.";
     Usage = 24, "ERR_ELGATE_USAGE", retryable: false,
         "See `elgate help`.";
+    FarEndUnavailable = 25, "ERR_ELGATE_FAR_END_UNAVAILABLE", retryable: true,
+        "Check that the route's destination runs and can be reached; the records wait in the log and are tried again.";
 }
 
 /// Every code, in order of number.

@@ -1,0 +1,507 @@
+//! The engine: starts the shards, changes their routes, stops them.
+//!
+//! Every call here blocks its caller for as long as the work takes, never a shard. Calls may come
+//! from any thread; changes are made one at a time.
+
+use crate::config::{EngineConfig, RouteConfig, routes_from_json};
+use crate::error::EngineError;
+use crate::mode::Plan;
+use crate::open_route::Surroundings;
+use crate::pin::pin_current_thread;
+use crate::shard::{Command, Intake, Mailbox, Reply, Shard, ShardOptions, home};
+use crate::status::{MemoryUse, RouteStatus, Status};
+use crate::topology::Topology;
+use elgate_io::{
+    BackendChoice, Driver, DriverOptions, File, OpenOptions, OsPlatform, Platform, Waker,
+    open_driver,
+};
+use elgate_ring::{Consumer, RingOptions};
+use elgate_types::limits::RING_BYTES;
+use elgate_types::{ErrorCode, Monotonic, RouteName};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a shard may take to answer before it counts as stuck. Opening files and recovering
+/// logs happen elsewhere, so an answer is normally a matter of microseconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running engine. Dropping it without [`Engine::close`] stops the shards without draining;
+/// nothing durable is lost by that, and what is left in the ring is taken at the next start.
+#[derive(Debug)]
+pub struct Engine {
+    plan: Plan,
+    topology: Topology,
+    surroundings: Surroundings,
+    ring_path: PathBuf,
+    remove_ring_on_close: bool,
+    started: Monotonic,
+    shards: Vec<ShardHandle>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    routes: BTreeMap<RouteName, RouteConfig>,
+    threads: Vec<JoinHandle<Result<Vec<Intake>, EngineError>>>,
+    /// The lock on the data directory, while this engine owns it.
+    lock: Option<File>,
+}
+
+#[derive(Debug)]
+struct ShardHandle {
+    mailbox: Mailbox,
+}
+
+/// What a reload changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reload {
+    /// Routes that are new.
+    pub added: Vec<RouteName>,
+    /// Routes that are gone; their logs stay on disk.
+    pub removed: Vec<RouteName>,
+    /// Routes with other settings.
+    pub changed: Vec<RouteName>,
+    /// Routes left alone.
+    pub unchanged: Vec<RouteName>,
+}
+
+/// How closing went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Closed {
+    /// Whether every record was delivered.
+    pub drained: bool,
+    /// Records still in the log, by route: they are delivered after the next start.
+    pub undelivered: BTreeMap<RouteName, u64>,
+}
+
+impl Engine {
+    /// Starts an engine: locks the data directory, opens the rings and every route, and runs the
+    /// shards.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, `InUse` (another engine has the data directory or the ring),
+    /// `PermissionDenied`, `RingIncompatible`, `LogCorrupt`, `Io`: each names what and the way
+    /// out. On error nothing keeps running.
+    pub fn open(config: &EngineConfig) -> Result<Self, EngineError> {
+        config.check()?;
+        let topology = Topology::detect();
+        let runtime = &config.runtime;
+        let plan = Plan::choose(runtime.mode, runtime.shards, runtime.pin, &topology);
+        let platform: Arc<dyn Platform> = Arc::new(OsPlatform::new());
+        let lock = lock_data_dir(&*platform, &config.data_dir)?;
+        let surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
+        let intakes = open_rings(config, plan.shards.len())?;
+        let spin = match plan.may_spin {
+            true => Duration::from_micros(runtime.spin_us.into()),
+            false => Duration::ZERO,
+        };
+        let choice = match runtime.backend {
+            crate::Backend::Auto => BackendChoice::Auto,
+            crate::Backend::Uring => BackendChoice::Uring,
+            crate::Backend::Poll => BackendChoice::Poll,
+        };
+        let (shards, threads) = start_shards(&plan, spin, choice, intakes)?;
+        let engine = Self {
+            topology,
+            surroundings,
+            ring_path: config.ring.path.clone(),
+            remove_ring_on_close: config.ring.remove_on_close,
+            started: platform.now(),
+            shards,
+            plan,
+            state: Mutex::new(State { routes: BTreeMap::new(), threads, lock: Some(lock) }),
+        };
+        // From here on a failure drops the engine, which stops the shards.
+        engine.apply_routes(&config.routes)?;
+        engine.start_intake()?;
+        Ok(engine)
+    }
+
+    /// Replaces the set of routes: all or nothing as far as opening goes. Routes that do not
+    /// change are not touched; a changed route goes on appending while its sink is exchanged.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). When a new or changed route cannot be opened, the routes stay as
+    /// they were.
+    pub fn apply_routes(
+        &self,
+        wanted: &BTreeMap<RouteName, RouteConfig>,
+    ) -> Result<Reload, EngineError> {
+        let mut state = self.state()?;
+        let mut reload = Reload::default();
+        let mut opened = Vec::new();
+        for (name, config) in wanted {
+            match state.routes.get(name) {
+                None => {
+                    opened.push(self.surroundings.open(name, config)?);
+                    reload.added.push(name.clone());
+                }
+                Some(current) if current == config => reload.unchanged.push(name.clone()),
+                Some(current) => {
+                    self.surroundings.check(name, current, config)?;
+                    reload.changed.push(name.clone());
+                }
+            }
+        }
+        reload.removed =
+            state.routes.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        for name in &reload.removed {
+            self.ask(name, |reply| Command::Remove(name.clone(), reply))?;
+            state.routes.remove(name);
+        }
+        for name in &reload.changed {
+            let config = &wanted[name];
+            self.exchange_sink(name, config, &state.routes[name])?;
+            state.routes.insert(name.clone(), config.clone());
+        }
+        for route in opened {
+            let name = route.name.clone();
+            let config = route.config.clone();
+            self.ask(&name, |reply| Command::Install(Box::new(route), reply))?;
+            state.routes.insert(name, config);
+        }
+        Ok(reload)
+    }
+
+    /// [`apply_routes`](Self::apply_routes) from JSON.
+    ///
+    /// # Errors
+    /// As there, and `ConfigInvalid` for JSON that is not a set of routes.
+    pub fn apply_routes_json(&self, json: &str) -> Result<Reload, EngineError> {
+        self.apply_routes(&routes_from_json(json)?)
+    }
+
+    fn exchange_sink(
+        &self,
+        name: &RouteName,
+        config: &RouteConfig,
+        previous: &RouteConfig,
+    ) -> Result<(), EngineError> {
+        self.ask(name, |reply| Command::RetireSink(name.clone(), reply))?;
+        let durable = self.route_status(name)?.durable_lsn;
+        let install = |config: &RouteConfig| {
+            let sink = self.surroundings.open_sink(name, config, durable)?;
+            let parts = Box::new((sink, config.clone()));
+            self.ask(name, |reply| Command::InstallSink(name.clone(), parts, reply))
+        };
+        install(config).or_else(|error| {
+            // What ran before still can.
+            install(previous)?;
+            Err(error)
+        })
+    }
+
+    /// Stops delivering a route's records; they are still taken and kept.
+    ///
+    /// # Errors
+    /// `RouteUnknown`, `Closed`.
+    pub fn pause(&self, name: &RouteName) -> Result<(), EngineError> {
+        self.ask(name, |reply| Command::Pause(name.clone(), reply))
+    }
+
+    /// Delivers again, also after the route stopped because its attempts were used up.
+    ///
+    /// # Errors
+    /// `RouteUnknown`, `Closed`.
+    pub fn resume(&self, name: &RouteName) -> Result<(), EngineError> {
+        self.ask(name, |reply| Command::Resume(name.clone(), reply))
+    }
+
+    /// Waits until everything the route had taken is on stable storage.
+    ///
+    /// # Errors
+    /// `RouteUnknown`, `Closed`, and `LogUnavailable` when it does not become durable in a minute.
+    pub fn flush(&self, name: &RouteName) -> Result<(), EngineError> {
+        let (done, flushed) = sync_channel(1);
+        self.ask(name, |reply| Command::Flush(name.clone(), done, reply))?;
+        flushed.recv_timeout(ANSWER_WITHIN).map_err(|_| {
+            EngineError::new(
+                ErrorCode::LogUnavailable,
+                format!("route {name} was not durable within {} s", ANSWER_WITHIN.as_secs()),
+            )
+        })
+    }
+
+    /// The path of the first ring, for producers.
+    #[must_use]
+    pub fn ring_path(&self) -> &Path {
+        &self.ring_path
+    }
+
+    /// How everything is.
+    ///
+    /// # Errors
+    /// `Closed`, or `Internal` if a shard does not answer.
+    pub fn status(&self) -> Result<Status, EngineError> {
+        let mut shards = Vec::new();
+        let mut routes = Vec::new();
+        for shard in 0..self.shards.len() {
+            let (status, served) = self.ask_shard(shard, Command::Status)?;
+            shards.push(status);
+            routes.extend(served);
+        }
+        routes.sort_by(|a: &RouteStatus, b| a.name.cmp(&b.name));
+        let rings = shards.iter().map(|shard| shard.rings.len() as u64).sum::<u64>();
+        let mut memory = vec![MemoryUse {
+            what: "rings".into(),
+            bytes: rings * RING_BYTES as u64,
+            why: "shared memory that producers write operations into".into(),
+        }];
+        memory.extend(routes.iter().map(|route| MemoryUse {
+            what: format!("route {}", route.name),
+            bytes: route.memory_bytes,
+            why: "batches being written, and recent ones kept for the sink".into(),
+        }));
+        Ok(Status {
+            mode: self.plan.mode,
+            cores: self.topology.cores().len(),
+            numa_nodes: self.topology.numa_nodes(),
+            data_dir: self.surroundings.data_dir.clone(),
+            uptime_s: self.surroundings.platform.now().since(self.started).as_secs_f64(),
+            shards,
+            memory,
+            routes,
+        })
+    }
+
+    /// Stops: takes what is on the rings, makes it durable, delivers for at most `drain`, saves
+    /// every cursor, ends the threads. What could not be delivered stays in the log.
+    ///
+    /// # Errors
+    /// `Closed` if it was closed before; `Internal` if a shard died.
+    pub fn close(&self, drain: Duration) -> Result<Closed, EngineError> {
+        let deadline = self.surroundings.platform.now().after(drain);
+        let mut state = self.state()?;
+        // Given up when this returns, however it returns: the threads have ended by then.
+        let _lock = state.lock.take();
+        let waiting: Vec<_> = (0..self.shards.len())
+            .map(|shard| self.send(shard, |reply| Command::Stop { deadline, reply }))
+            .collect();
+        let mut closed = Closed::default();
+        for (shard, answer) in waiting.into_iter().enumerate() {
+            let answer = answer?;
+            // Draining takes as long as it was given, and closing a few seconds more.
+            let undelivered = receive(shard, &answer, drain + ANSWER_WITHIN)?;
+            closed.undelivered.extend(undelivered);
+        }
+        closed.drained = closed.undelivered.is_empty();
+        for thread in state.threads.drain(..) {
+            let intakes = thread.join().map_err(|_| dead_shard())??;
+            for consumer in intakes.into_iter().map(Intake::into_consumer) {
+                if self.remove_ring_on_close {
+                    consumer.remove_if_empty();
+                }
+            }
+        }
+        Ok(closed)
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>, EngineError> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.lock.is_none() {
+            return Err(EngineError::new(ErrorCode::Closed, "the engine was closed"));
+        }
+        Ok(state)
+    }
+
+    fn start_intake(&self) -> Result<(), EngineError> {
+        (0..self.shards.len()).try_for_each(|shard| self.ask_shard(shard, Command::StartIntake))
+    }
+
+    fn route_status(&self, name: &RouteName) -> Result<RouteStatus, EngineError> {
+        let (_, routes) = self.ask_shard(home(name, self.shards.len()), Command::Status)?;
+        routes.into_iter().find(|route| route.name == *name).ok_or_else(|| {
+            EngineError::new(ErrorCode::RouteUnknown, format!("there is no route {name}"))
+        })
+    }
+
+    /// Asks the shard that serves a route.
+    fn ask<T>(
+        &self,
+        name: &RouteName,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, EngineError> {
+        self.ask_shard(home(name, self.shards.len()), command)
+    }
+
+    fn ask_shard<T>(
+        &self,
+        shard: usize,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, EngineError> {
+        receive(shard, &self.send(shard, command)?, ANSWER_WITHIN)
+    }
+
+    fn send<T>(
+        &self,
+        shard: usize,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<Receiver<Result<T, EngineError>>, EngineError> {
+        let (reply, answer) = sync_channel(1);
+        self.shards[shard].mailbox.try_send(command(reply)).map_err(|_| dead_shard())?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.lock.is_none() {
+            return;
+        }
+        let threads = std::mem::take(&mut state.threads);
+        let deadline = Monotonic::default();
+        for shard in 0..self.shards.len() {
+            // A shard that is gone needs no stopping.
+            drop(self.send(shard, |reply| Command::Stop { deadline, reply }));
+        }
+        for thread in threads {
+            // A panic has been reported by the thread itself.
+            drop(thread.join());
+        }
+    }
+}
+
+fn receive<T>(
+    shard: usize,
+    answer: &Receiver<Result<T, EngineError>>,
+    within: Duration,
+) -> Result<T, EngineError> {
+    answer.recv_timeout(within).map_err(|_| {
+        EngineError::new(
+            ErrorCode::Internal,
+            format!("shard {shard} did not answer within {} s", within.as_secs()),
+        )
+    })?
+}
+
+fn dead_shard() -> EngineError {
+    EngineError::new(
+        ErrorCode::Internal,
+        "a shard thread has ended; nothing durable is lost. Restart Elgate, and please report it",
+    )
+}
+
+fn lock_data_dir(platform: &dyn Platform, data_dir: &Path) -> Result<File, EngineError> {
+    platform
+        .create_directories(data_dir)
+        .map_err(|error| EngineError::io("create the data directory", data_dir, &error))?;
+    let path = data_dir.join(".lock");
+    let options = OpenOptions { read: true, write: true, create: true, ..OpenOptions::default() };
+    let fail =
+        |error: std::io::Error| EngineError::io("lock the data directory with", &path, &error);
+    let file = platform.open(&path, options).map_err(fail)?;
+    if !platform.try_lock(&file).map_err(fail)? {
+        let mut owner = [0; 16];
+        let read = platform.read_at(&file, 0, &mut owner).unwrap_or(0);
+        let owner = String::from_utf8_lossy(&owner[..read]);
+        return Err(EngineError::new(
+            ErrorCode::InUse,
+            format!(
+                "data directory {} is in use by process {}. {}",
+                data_dir.display(),
+                owner.trim(),
+                ErrorCode::InUse.row().advice
+            ),
+        ));
+    }
+    let owner = format!("{:<15}\n", std::process::id());
+    platform.write_at(&file, 0, owner.as_bytes(), false).map_err(fail)?;
+    Ok(file)
+}
+
+/// Opens the ring of each shard; the first shard also gets the rings that an earlier run with more
+/// shards left behind, so that nothing in them is forgotten.
+fn open_rings(config: &EngineConfig, shards: usize) -> Result<Vec<Vec<Intake>>, EngineError> {
+    let data_dir = std::path::absolute(&config.data_dir)
+        .map_err(|error| EngineError::io("find", &config.data_dir, &error))?;
+    let options = |index: usize| RingOptions {
+        ring_index: index as u32,
+        ring_count: shards as u32,
+        data_dir: data_dir.to_string_lossy().into_owned(),
+        ..RingOptions::default()
+    };
+    let open = |index: usize| {
+        let path = elgate_ring::ring_path(&config.ring.path, index as u32);
+        Consumer::open(&path, &options(index)).map(Intake::new).map_err(|error| {
+            EngineError::wrap(error.code(), format!("ring {}", path.display()), error)
+        })
+    };
+    let mut intakes = (0..shards)
+        .map(|index| open(index).map(|intake| vec![intake]))
+        .collect::<Result<Vec<_>, _>>()?;
+    let left_behind = (shards..crate::SHARDS_MAX)
+        .take_while(|&index| elgate_ring::ring_path(&config.ring.path, index as u32).exists());
+    for index in left_behind {
+        intakes[0].push(open(index)?);
+    }
+    Ok(intakes)
+}
+
+type ShardThread = JoinHandle<Result<Vec<Intake>, EngineError>>;
+
+fn start_shards(
+    plan: &Plan,
+    spin: Duration,
+    choice: BackendChoice,
+    intakes: Vec<Vec<Intake>>,
+) -> Result<(Vec<ShardHandle>, Vec<ShardThread>), EngineError> {
+    let shard_count = plan.shards.len();
+    let channels: Vec<_> = (0..shard_count).map(|_| Mailbox::channel()).collect();
+    let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
+    // Drivers are made on the threads that use them; their wakers come back to make mailboxes,
+    // and the mailboxes go out again so that shards can reach one another.
+    let (ready, started) = sync_channel::<(usize, Result<Waker, EngineError>)>(shard_count);
+    let mut threads = Vec::new();
+    let mut mailbox_senders = Vec::new();
+    for (index, ((_, commands), intakes)) in channels.into_iter().zip(intakes).enumerate() {
+        let (peers_sender, peers) = sync_channel::<Vec<Mailbox>>(1);
+        mailbox_senders.push(peers_sender);
+        let ready = ready.clone();
+        let core = plan.shards[index];
+        let run = move || {
+            let pinned = core.and_then(pin_current_thread);
+            let driver = match open_driver(choice, &DriverOptions::default()) {
+                Ok(driver) => driver,
+                Err(error) => {
+                    let error = EngineError::wrap(error.code(), "I/O backend", error);
+                    // If nobody listens any more, the start has already failed.
+                    let _ = ready.try_send((index, Err(error.clone())));
+                    return Err(error);
+                }
+            };
+            let _ = ready.try_send((index, Ok(driver.waker())));
+            drop(ready);
+            let Ok(peers) = peers.recv() else { return Ok(intakes) };
+            let options = ShardOptions { index, shard_count, spin };
+            Shard::new(options, driver as Box<dyn Driver>, pinned, intakes, commands, peers).run()
+        };
+        let thread =
+            std::thread::Builder::new()
+                .name(format!("elgate-shard-{index}"))
+                .spawn(run)
+                .map_err(|error| EngineError::wrap(ErrorCode::Io, "starting a thread", error))?;
+        threads.push(thread);
+    }
+    drop(ready);
+    let mut wakers = BTreeMap::new();
+    for _ in 0..shard_count {
+        let (index, waker) = started.recv().map_err(|_| dead_shard())?;
+        wakers.insert(index, waker?);
+    }
+    let mailboxes: Vec<Mailbox> = senders
+        .into_iter()
+        .zip(wakers.into_values())
+        .map(|(sender, waker)| Mailbox::new(sender, waker))
+        .collect();
+    for sender in mailbox_senders {
+        // A thread that is gone says why when it is joined.
+        let _ = sender.try_send(mailboxes.clone());
+    }
+    Ok((mailboxes.into_iter().map(|mailbox| ShardHandle { mailbox }).collect(), threads))
+}

@@ -1,0 +1,285 @@
+//! Opens what a route needs, away from the shard threads: everything here may block.
+
+use crate::config::{EngineConfig, Order, RouteConfig, SinkKind};
+use crate::error::EngineError;
+use crate::feed::Feed;
+use crate::mode::Mode;
+use crate::route::Route;
+use crate::sink::{
+    CursorSaver, FileSink, HttpSink, HttpSinkOptions, KeepSink, Remembered, Sink, locate_file_tail,
+};
+use elgate_http::{HttpUrl, RequestEncoder};
+use elgate_io::{File, FileIdentity, OpenOptions, Platform};
+use elgate_log::{Cursor, LogOptions, LogReader, ReadFrom, Retention};
+use elgate_net::{ClientOptions, HttpClient, Origin, RetryPolicy};
+use elgate_types::{ErrorCode, Lsn, RouteName};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The reader name of a route's own sink.
+const SINK_CURSOR: &str = "sink";
+
+/// What every route is opened with.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) files_root: PathBuf,
+    /// Deliver nothing anywhere: records stay in the log.
+    pub(crate) stub: bool,
+}
+
+impl Surroundings {
+    pub(crate) fn new(platform: Arc<dyn Platform>, config: &EngineConfig, mode: Mode) -> Self {
+        Self {
+            platform,
+            data_dir: config.data_dir.clone(),
+            files_root: config.files.root.clone(),
+            stub: mode == Mode::TestStub,
+        }
+    }
+
+    /// Opens a route: recovers its log, finds where its sink left off.
+    pub(crate) fn open(
+        &self,
+        name: &RouteName,
+        config: &RouteConfig,
+    ) -> Result<Route, EngineError> {
+        let directory = self.log_directory(name);
+        let (log, recovery) =
+            elgate_log::open(Arc::clone(&self.platform), &directory, name, log_options(config))
+                .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
+        let sink = self.open_sink(name, config, log.durable())?;
+        let feed = Feed::new(Arc::clone(&self.platform), directory);
+        let mut route = Route::new(name.clone(), config.clone(), log, feed, sink, recovery.sources);
+        let damaged: Vec<String> = recovery
+            .quarantined
+            .iter()
+            .map(|gap| format!("records {} to {} ({})", gap.from, gap.to, gap.reason))
+            .collect();
+        if !damaged.is_empty() {
+            let message = format!(
+                "damage found in {} of route {name}: {}. {}",
+                self.log_directory(name).display(),
+                damaged.join(", "),
+                ErrorCode::LogCorrupt.row().advice
+            );
+            route.note(self.platform.wall_time(), ErrorCode::LogCorrupt, message);
+        }
+        Ok(route)
+    }
+
+    /// Opens a route's sink where it left off. `durable` is the end of its log.
+    pub(crate) fn open_sink(
+        &self,
+        name: &RouteName,
+        config: &RouteConfig,
+        durable: Lsn,
+    ) -> Result<Sink, EngineError> {
+        if self.stub || config.sink == SinkKind::None {
+            return Ok(Sink::Keep(KeepSink::new(durable)));
+        }
+        let directory = self.log_directory(name);
+        let cursor = Cursor::open(&*self.platform, &directory, SINK_CURSOR)
+            .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
+        match config.sink {
+            SinkKind::File => self.open_file_sink(name, config, cursor, durable),
+            _ => self.open_http_sink(name, config, cursor, durable),
+        }
+    }
+
+    /// Finds out whether a changed route could be opened, without disturbing the one that runs.
+    pub(crate) fn check(
+        &self,
+        name: &RouteName,
+        current: &RouteConfig,
+        config: &RouteConfig,
+    ) -> Result<(), EngineError> {
+        if config.flush != current.flush {
+            return Err(EngineError::config(format!(
+                "routes.{name}.flush: cannot change while the route runs. Remove the route, \
+                 reload, and add it again, or restart: its log and cursor are kept"
+            )));
+        }
+        match config.sink {
+            _ if self.stub => Ok(()),
+            SinkKind::None => Ok(()),
+            SinkKind::File => self.open_file(name, config).map(drop),
+            SinkKind::Http => http_encoder(name, config).map(drop),
+        }
+    }
+
+    fn open_file_sink(
+        &self,
+        name: &RouteName,
+        config: &RouteConfig,
+        mut cursor: Cursor,
+        durable: Lsn,
+    ) -> Result<Sink, EngineError> {
+        let path = self.files_root.join(config.path.as_deref().unwrap_or(Path::new("")));
+        let describe = |error: &std::io::Error| EngineError::io("use", &path, error);
+        let file = self.open_file(name, config)?;
+        let identity = self.platform.identity(&file).map_err(|error| describe(&error))?;
+        let [length, device, inode, _] = cursor.extra();
+        // A cursor that was never saved for a file names none: there is no inode 0.
+        let remembered = (inode != 0).then(|| Remembered {
+            lsn: cursor.lsn().min(durable),
+            length,
+            identity: FileIdentity { device, inode },
+        });
+        let directory = self.log_directory(name);
+        let position =
+            locate_file_tail(&*self.platform, &file, config.framing, remembered, &mut |from| {
+                LogReader::open(Arc::clone(&self.platform), &directory, ReadFrom::Lsn(from))
+            })
+            .map_err(|error| {
+                EngineError::wrap(
+                    ErrorCode::Io,
+                    format!("route {name}: finding the end of {}", path.display()),
+                    error,
+                )
+            })?;
+        // Saved before the first write: what the file holds now is told apart from what comes.
+        let extra = [position.length, identity.device, identity.inode, 0];
+        self.platform.sync(&file).map_err(|error| describe(&error))?;
+        cursor
+            .save_blocking(&*self.platform, position.delivered.max(cursor.lsn()), extra, true)
+            .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
+        let saver = CursorSaver::new(cursor);
+        let mut sink = FileSink::new(
+            path,
+            file,
+            identity,
+            config.framing,
+            saver,
+            position.delivered,
+            position.length,
+        );
+        if let Some(doubt) = position.doubt {
+            sink.warn(&doubt);
+        }
+        Ok(Sink::File(Box::new(sink)))
+    }
+
+    /// Opens the file of a route below the root, creating it if it is missing.
+    fn open_file(&self, name: &RouteName, config: &RouteConfig) -> Result<File, EngineError> {
+        let relative = config.path.as_deref().unwrap_or(Path::new(""));
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            create: true,
+            append: true,
+            mode: 0o644,
+            ..OpenOptions::default()
+        };
+        self.platform
+            .create_directories(&self.files_root)
+            .map_err(|error| EngineError::io("create", &self.files_root, &error))?;
+        self.platform
+            .open_beneath(&self.files_root, relative, options)
+            .map_err(|error| self.describe_open_error(name, relative, &error))
+    }
+
+    fn describe_open_error(
+        &self,
+        name: &RouteName,
+        relative: &Path,
+        error: &std::io::Error,
+    ) -> EngineError {
+        let root = self.files_root.display();
+        let shown = relative.display();
+        match error.raw_os_error() {
+            Some(libc::EXDEV | libc::ELOOP) => EngineError::new(
+                ErrorCode::PathOutsideRoot,
+                format!(
+                    "routes.{name}.path: {shown} leads out of the sink root {root}. {}",
+                    ErrorCode::PathOutsideRoot.row().advice
+                ),
+            ),
+            _ => EngineError::io(
+                &format!("open the file of route {name}:"),
+                &self.files_root.join(relative),
+                error,
+            ),
+        }
+    }
+
+    fn open_http_sink(
+        &self,
+        name: &RouteName,
+        config: &RouteConfig,
+        cursor: Cursor,
+        durable: Lsn,
+    ) -> Result<Sink, EngineError> {
+        let (url, encoder) = http_encoder(name, config)?;
+        let concurrency = match config.order {
+            Order::Route => 1,
+            Order::None => config.concurrency as usize,
+        };
+        let timeout = Duration::from_millis(config.timeout_ms.into());
+        let client_options = ClientOptions {
+            connections_max: concurrency,
+            connect_timeout: timeout.min(CONNECT_TIMEOUT_MAX),
+            response_timeout: timeout,
+            ..ClientOptions::default()
+        };
+        let client = HttpClient::new(Origin::from(&url), client_options);
+        let delivered = cursor.lsn().min(durable);
+        let options = HttpSinkOptions {
+            route: name.clone(),
+            url: config.url.clone().unwrap_or_default(),
+            encoder,
+            concurrency,
+            retry: RetryPolicy {
+                initial_ms: config.retry.initial_ms.into(),
+                max_ms: config.retry.max_ms.into(),
+                max_attempts: config.retry.max_attempts,
+            },
+            jitter_seed: self.platform.random_u64(),
+        };
+        let sink = HttpSink::new(options, client, CursorSaver::new(cursor), delivered);
+        Ok(Sink::Http(Box::new(sink)))
+    }
+
+    fn log_directory(&self, name: &RouteName) -> PathBuf {
+        self.data_dir.join(name.as_str())
+    }
+}
+
+/// Longest wait for a connection, however patient the route is with answers.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+
+/// Request line and fixed headers of a route, checked.
+fn http_encoder(
+    name: &RouteName,
+    config: &RouteConfig,
+) -> Result<(HttpUrl, RequestEncoder), EngineError> {
+    let wrong = |setting: &str, error: &dyn std::fmt::Display| {
+        EngineError::config(format!("routes.{name}.{setting}: {error}"))
+    };
+    let url = HttpUrl::parse(config.url.as_deref().unwrap_or_default())
+        .map_err(|error| wrong("url", &error))?;
+    let mut encoder = RequestEncoder::new("POST", &url)
+        .and_then(|encoder| encoder.header("Content-Type", &config.content_type))
+        .map_err(|error| wrong("content_type", &error))?;
+    for (header, value) in &config.headers {
+        encoder = encoder
+            .header(header, value)
+            .map_err(|error| wrong(&format!("headers.{header}"), &error))?;
+    }
+    Ok((url, encoder))
+}
+
+/// The log's settings out of a route's.
+pub(crate) fn log_options(config: &RouteConfig) -> LogOptions {
+    LogOptions {
+        segment_bytes: config.segment_bytes,
+        flush: config.flush,
+        retain: Retention {
+            max_bytes: config.retain.max_bytes,
+            max_age: config.retain.max_age_s.map(Duration::from_secs),
+        },
+        ..LogOptions::default()
+    }
+}

@@ -1,0 +1,626 @@
+//! The event loop of a shard.
+//!
+//! ```text
+//!  ┌─► messages ─► ring: up to 64 slots ─► routes: append, submit ─► driver ─► completions ─┐
+//!  │                                                                                        │
+//!  └──── nothing to do: spin a little, then sleep ◄──── acknowledgements, releases ◄────────┘
+//! ```
+//!
+//! No system call per record: slots are polled in shared memory, operations are handed to the
+//! kernel once per turn, and acknowledgements are written to shared memory.
+
+use super::{Address, Command, Foreign, Intake, Mailbox, Reply};
+use crate::error::EngineError;
+use crate::route::{Acknowledgement, Incoming, Part, Route};
+use crate::status::ShardStatus;
+use elgate_io::{Completion, Driver, Op, Token, Wait};
+use elgate_types::{ErrorCode, Monotonic, RouteName, WallTime};
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+/// How a shard is built.
+pub(crate) struct ShardOptions {
+    pub(crate) index: usize,
+    pub(crate) shard_count: usize,
+    pub(crate) spin: Duration,
+}
+
+/// See the module text.
+pub(crate) struct Shard {
+    options: ShardOptions,
+    driver: Box<dyn Driver>,
+    pinned_core: Option<usize>,
+    intakes: Vec<Intake>,
+    routes: Vec<Option<Box<Route>>>,
+    by_name: HashMap<Box<[u8]>, usize>,
+    commands: Receiver<Command>,
+    peers: Vec<Mailbox>,
+    /// Commands for peers whose mailbox was full.
+    outbox: VecDeque<(usize, Command)>,
+    closing: Vec<Closing>,
+    /// Whether submissions are taken; not before all routes are there.
+    intake_open: bool,
+    stopping: Option<Stopping>,
+    completions: Vec<Completion>,
+    acknowledgements: Vec<Acknowledgement>,
+    dirty: Vec<usize>,
+    wakeup: Option<Monotonic>,
+    counters: Counters,
+}
+
+/// A change to a route that is answered once something has ended.
+enum Closing {
+    Sink(usize, Reply<()>),
+    Route(usize, Reply<()>),
+}
+
+struct Stopping {
+    deadline: Monotonic,
+    reply: Reply<Vec<(RouteName, u64)>>,
+    phase: StopPhase,
+}
+
+#[derive(PartialEq)]
+enum StopPhase {
+    /// Still taking what is on the rings and delivering.
+    Draining,
+    /// Sinks and logs finish what they began.
+    Closing,
+    Done,
+}
+
+#[derive(Default)]
+struct Counters {
+    turns: u64,
+    sleeps: u64,
+    slept: Duration,
+    snapshot_at: Monotonic,
+    snapshot_slept: Duration,
+}
+
+const PART_SHIFT: u32 = 56;
+const ROUTE_SHIFT: u32 = 32;
+const PART_LOG: u64 = 1;
+const PART_FEED: u64 = 2;
+const PART_SINK: u64 = 3;
+const PART_RING: u64 = 4;
+
+/// How long a shard that is told to stop gives its parts to end what they began, once there is
+/// nothing left to deliver or no time to deliver it.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+fn token(part: Part, route: usize, local: u32) -> Token {
+    let part = match part {
+        Part::Log => PART_LOG,
+        Part::Feed => PART_FEED,
+        Part::Sink => PART_SINK,
+    };
+    part << PART_SHIFT | (route as u64) << ROUTE_SHIFT | u64::from(local)
+}
+
+impl Shard {
+    pub(crate) fn new(
+        options: ShardOptions,
+        driver: Box<dyn Driver>,
+        pinned_core: Option<usize>,
+        intakes: Vec<Intake>,
+        commands: Receiver<Command>,
+        peers: Vec<Mailbox>,
+    ) -> Self {
+        let counters = Counters { snapshot_at: driver.now(), ..Counters::default() };
+        Self {
+            options,
+            driver,
+            pinned_core,
+            intakes,
+            routes: Vec::new(),
+            by_name: HashMap::new(),
+            commands,
+            peers,
+            outbox: VecDeque::new(),
+            closing: Vec::new(),
+            intake_open: false,
+            stopping: None,
+            completions: Vec::new(),
+            acknowledgements: Vec::new(),
+            dirty: Vec::new(),
+            wakeup: None,
+            counters,
+        }
+    }
+
+    /// Runs until told to stop. Returns the rings' consumers.
+    pub(crate) fn run(mut self) -> Result<Vec<Intake>, EngineError> {
+        let mut idle_since: Option<Monotonic> = None;
+        loop {
+            let worked = self.turn()?;
+            if self.stopping.as_ref().is_some_and(|stop| stop.phase == StopPhase::Done) {
+                return Ok(self.intakes);
+            }
+            if worked {
+                idle_since = None;
+                continue;
+            }
+            let now = self.driver.now();
+            let since = *idle_since.get_or_insert(now);
+            if now.since(since) < self.options.spin {
+                std::hint::spin_loop();
+                continue;
+            }
+            self.sleep()?;
+            idle_since = None;
+        }
+    }
+
+    /// One turn of the loop. Whether anything happened.
+    fn turn(&mut self) -> Result<bool, EngineError> {
+        self.counters.turns += 1;
+        let mut worked = self.take_commands();
+        worked |= self.take_submissions()?;
+        let now = self.driver.now();
+        let wall = self.driver.wall_time();
+        self.wake_routes(now);
+        worked |= self.pump_routes(now, wall);
+        worked |= self.take_completions(Wait::Never, now, wall)?;
+        worked |= self.pump_routes(now, wall);
+        self.post_acknowledgements();
+        self.finish_closing();
+        self.advance_stop(now);
+        Ok(worked)
+    }
+
+    /// Waits for a completion, a producer, a command or a timer.
+    fn sleep(&mut self) -> Result<(), EngineError> {
+        let mut may_sleep = true;
+        if self.intake_open {
+            for intake in &mut self.intakes {
+                may_sleep &= intake.prepare_sleep();
+            }
+        }
+        if may_sleep {
+            if self.intake_open {
+                self.arm_futexes();
+            }
+            let now = self.driver.now();
+            let wall = self.driver.wall_time();
+            for intake in &mut self.intakes {
+                intake.check_producers(now);
+            }
+            let wait = match self.next_wakeup() {
+                Some(at) => Wait::Until(at),
+                None => Wait::Forever,
+            };
+            self.counters.sleeps += 1;
+            self.take_completions(wait, now, wall)?;
+            self.counters.slept += self.driver.now().since(now);
+        }
+        for intake in &mut self.intakes {
+            intake.end_sleep();
+        }
+        Ok(())
+    }
+
+    fn arm_futexes(&mut self) {
+        for (index, intake) in self.intakes.iter_mut().enumerate() {
+            if intake.futex_armed {
+                continue;
+            }
+            let (word, expected) = intake.futex_word();
+            intake.futex_armed = true;
+            let token = PART_RING << PART_SHIFT | index as u64;
+            self.driver.submit(token, Op::FutexWait { word, expected });
+        }
+    }
+
+    fn next_wakeup(&self) -> Option<Monotonic> {
+        let intakes = self.intakes.iter().map(Intake::next_wakeup).min();
+        let stop = self.stopping.as_ref().map(|stop| stop.deadline);
+        [self.wakeup, intakes, stop].into_iter().flatten().min()
+    }
+
+    fn take_submissions(&mut self) -> Result<bool, EngineError> {
+        let closing = self.stopping.as_ref().is_some_and(|stop| stop.phase != StopPhase::Draining);
+        if closing || !self.intake_open {
+            return Ok(false);
+        }
+        let wall = self.driver.wall_time();
+        let now = self.driver.now();
+        let mut taken = 0;
+        for index in 0..self.intakes.len() {
+            let Self { intakes, routes, by_name, acknowledgements, dirty, .. } = self;
+            let Some(intake) = intakes.get_mut(index) else { break };
+            let mut elsewhere = Vec::new();
+            let shard = self.options.index;
+            let shard_count = self.options.shard_count;
+            taken += intake
+                .pop(&mut |ring_id, submission| {
+                    let address = Address {
+                        shard: shard as u16,
+                        intake: index as u16,
+                        ring_id,
+                        position: submission.position,
+                    };
+                    if let Some(&slot) = by_name.get(submission.route.as_bytes())
+                        && let Some(route) = &mut routes[slot]
+                    {
+                        if !route.dirty {
+                            dirty.push(slot);
+                        }
+                        let incoming = Incoming::from(address, submission);
+                        route.accept(&incoming, wall, acknowledgements);
+                        return;
+                    }
+                    match RouteName::new(submission.route) {
+                        Ok(name) if home(&name, shard_count) != shard => {
+                            elsewhere.push(Foreign {
+                                address,
+                                op_id: submission.op_id,
+                                record_count: submission.record_count,
+                                route: name,
+                                body: submission.body().into(),
+                            });
+                        }
+                        _ => acknowledgements.push(
+                            Incoming::from(address, submission).refused(ErrorCode::RouteUnknown),
+                        ),
+                    }
+                })
+                .map_err(|error| EngineError::wrap(error.code(), "ring", error))?;
+            intake.check_producers(now);
+            if intake.used_slots() > crate::RING_PRESSURE_SLOTS {
+                for route in self.routes.iter_mut().flatten().filter(|route| route.is_parked()) {
+                    route.shed(&mut self.acknowledgements);
+                }
+            }
+            for foreign in elsewhere {
+                let to = home(&foreign.route, self.options.shard_count);
+                self.post(to, Command::Foreign(foreign));
+            }
+        }
+        Ok(taken > 0)
+    }
+
+    /// Marks the routes whose time has come.
+    fn wake_routes(&mut self, now: Monotonic) {
+        if self.wakeup.is_none_or(|at| at > now) {
+            return;
+        }
+        for (slot, route) in self.routes.iter_mut().enumerate() {
+            if let Some(route) = route
+                && !route.dirty
+                && route.next_wakeup().is_some_and(|at| at <= now)
+            {
+                route.dirty = true;
+                self.dirty.push(slot);
+            }
+        }
+        self.refresh_wakeup();
+    }
+
+    fn refresh_wakeup(&mut self) {
+        self.wakeup = self.routes.iter().flatten().filter_map(|route| route.next_wakeup()).min();
+    }
+
+    fn pump_routes(&mut self, now: Monotonic, wall: WallTime) -> bool {
+        if self.dirty.is_empty() {
+            return false;
+        }
+        let mut again = Vec::new();
+        for slot in std::mem::take(&mut self.dirty) {
+            let Self { routes, driver, acknowledgements, wakeup, .. } = self;
+            let Some(route) = routes.get_mut(slot).and_then(Option::as_mut) else { continue };
+            route.pump(
+                now,
+                wall,
+                &mut |part, local, op| driver.submit(token(part, slot, local), op),
+                acknowledgements,
+            );
+            while let Some((part, local)) = route.poll_cancel() {
+                driver.cancel(token(part, slot, local));
+            }
+            if route.dirty {
+                again.push(slot);
+            }
+            *wakeup = [*wakeup, route.next_wakeup()].into_iter().flatten().min();
+        }
+        self.dirty = again;
+        true
+    }
+
+    fn take_completions(
+        &mut self,
+        wait: Wait,
+        now: Monotonic,
+        wall: WallTime,
+    ) -> Result<bool, EngineError> {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.driver
+            .poll(wait, &mut completions)
+            .map_err(|error| EngineError::wrap(ErrorCode::Io, "I/O backend", error))?;
+        let any = !completions.is_empty();
+        let now = if wait == Wait::Never { now } else { self.driver.now() };
+        for completion in completions.drain(..) {
+            self.dispatch(completion, now, wall);
+        }
+        self.completions = completions;
+        Ok(any)
+    }
+
+    fn dispatch(&mut self, completion: Completion, now: Monotonic, wall: WallTime) {
+        let token = completion.token;
+        let part = match token >> PART_SHIFT {
+            PART_LOG => Part::Log,
+            PART_FEED => Part::Feed,
+            PART_SINK => Part::Sink,
+            _ => {
+                if let Some(intake) = self.intakes.get_mut((token & 0xffff) as usize) {
+                    intake.futex_armed = false;
+                }
+                return;
+            }
+        };
+        let slot = (token >> ROUTE_SHIFT & 0xff_ffff) as usize;
+        if let Some(route) = self.routes.get_mut(slot).and_then(Option::as_mut) {
+            if !route.dirty {
+                self.dirty.push(slot);
+            }
+            route.handle(part, (token & 0xffff_ffff) as u32, completion, now, wall);
+        }
+    }
+
+    fn post_acknowledgements(&mut self) {
+        if self.acknowledgements.is_empty() && self.outbox.is_empty() {
+            return;
+        }
+        let acknowledgements = std::mem::take(&mut self.acknowledgements);
+        let own = self.options.index as u16;
+        for (index, intake) in self.intakes.iter_mut().enumerate() {
+            let mine = acknowledgements.iter().filter(|acknowledgement| {
+                let address = acknowledgement.address;
+                address.shard == own && usize::from(address.intake) == index
+            });
+            intake.finish(mine);
+        }
+        for acknowledgement in &acknowledgements {
+            let shard = acknowledgement.address.shard;
+            if shard != own {
+                self.post(shard.into(), Command::ForeignDone(*acknowledgement));
+            }
+        }
+        self.acknowledgements = acknowledgements;
+        self.acknowledgements.clear();
+        while let Some((to, command)) = self.outbox.pop_front() {
+            if let Err(command) = self.peers[to].try_send(command) {
+                self.outbox.push_front((to, command));
+                break;
+            }
+        }
+    }
+
+    fn post(&mut self, to: usize, command: Command) {
+        if let Err(command) = self.peers[to].try_send(command) {
+            self.outbox.push_back((to, command));
+        }
+    }
+
+    fn take_commands(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(command) = self.commands.try_recv() {
+            any = true;
+            self.obey(command);
+        }
+        any
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = self.driver.now();
+        match command {
+            Command::StartIntake(reply) => {
+                self.intake_open = true;
+                answer(&reply, Ok(()));
+            }
+            Command::Install(route, reply) => answer(&reply, self.install(route)),
+            Command::RetireSink(name, reply) => match self.find(&name) {
+                Ok(slot) => {
+                    self.touch(slot, |route| route.retire_sink(now));
+                    self.closing.push(Closing::Sink(slot, reply));
+                }
+                Err(error) => answer(&reply, Err(error)),
+            },
+            Command::InstallSink(name, parts, reply) => {
+                let (sink, config) = *parts;
+                let result = self
+                    .find(&name)
+                    .map(|slot| self.touch(slot, |route| route.install_sink(sink, config)));
+                answer(&reply, result);
+            }
+            Command::Remove(name, reply) => match self.find(&name) {
+                Ok(slot) => {
+                    self.by_name.remove(name.as_str().as_bytes());
+                    self.touch(slot, |route| route.close(now));
+                    self.closing.push(Closing::Route(slot, reply));
+                }
+                Err(error) => answer(&reply, Err(error)),
+            },
+            Command::Pause(name, reply) => {
+                let result = self.find(&name).map(|slot| self.touch(slot, Route::pause));
+                answer(&reply, result);
+            }
+            Command::Resume(name, reply) => {
+                let result =
+                    self.find(&name).map(|slot| self.touch(slot, |route| route.resume(now)));
+                answer(&reply, result);
+            }
+            Command::Flush(name, done, reply) => {
+                let result =
+                    self.find(&name).map(|slot| self.touch(slot, |route| route.flush(done)));
+                answer(&reply, result);
+            }
+            Command::Status(reply) => {
+                let routes = self.routes.iter().flatten().map(|route| route.status()).collect();
+                answer(&reply, Ok((self.status(now), routes)));
+            }
+            Command::Stop { deadline, reply } => {
+                self.stopping = Some(Stopping { deadline, reply, phase: StopPhase::Draining });
+            }
+            Command::Foreign(foreign) => self.accept_foreign(&foreign),
+            Command::ForeignDone(acknowledgement) => self.acknowledgements.push(acknowledgement),
+        }
+    }
+
+    fn install(&mut self, route: Box<Route>) -> Result<(), EngineError> {
+        let key: Box<[u8]> = route.name.as_str().as_bytes().into();
+        if self.by_name.contains_key(&key) {
+            return Err(EngineError::config(format!("route {} exists already", route.name)));
+        }
+        let slot = match self.routes.iter().position(Option::is_none) {
+            Some(slot) => slot,
+            None => {
+                self.routes.push(None);
+                self.routes.len() - 1
+            }
+        };
+        self.routes[slot] = Some(route);
+        self.by_name.insert(key, slot);
+        self.dirty.push(slot);
+        Ok(())
+    }
+
+    fn accept_foreign(&mut self, foreign: &Foreign) {
+        let incoming = Incoming {
+            address: foreign.address,
+            op_id: foreign.op_id,
+            record_count: foreign.record_count,
+            body: &foreign.body,
+        };
+        let wall = self.driver.wall_time();
+        let Self { routes, by_name, acknowledgements, dirty, .. } = self;
+        let slot = by_name.get(foreign.route.as_str().as_bytes()).copied();
+        match slot.and_then(|slot| Some((slot, routes[slot].as_mut()?))) {
+            Some((slot, route)) => {
+                if !route.dirty {
+                    dirty.push(slot);
+                }
+                route.accept(&incoming, wall, acknowledgements);
+            }
+            None => acknowledgements.push(incoming.refused(ErrorCode::RouteUnknown)),
+        }
+    }
+
+    fn find(&self, name: &RouteName) -> Result<usize, EngineError> {
+        self.by_name.get(name.as_str().as_bytes()).copied().ok_or_else(|| {
+            EngineError::new(
+                ErrorCode::RouteUnknown,
+                format!("there is no route {name}. {}", ErrorCode::RouteUnknown.row().advice),
+            )
+        })
+    }
+
+    fn touch(&mut self, slot: usize, change: impl FnOnce(&mut Route)) {
+        if let Some(route) = &mut self.routes[slot] {
+            if !route.dirty {
+                route.dirty = true;
+                self.dirty.push(slot);
+            } else if !self.dirty.contains(&slot) {
+                self.dirty.push(slot);
+            }
+            change(route);
+        }
+    }
+
+    fn finish_closing(&mut self) {
+        if self.closing.is_empty() {
+            return;
+        }
+        for closing in std::mem::take(&mut self.closing) {
+            match closing {
+                Closing::Sink(slot, reply) => {
+                    match self.routes[slot].as_mut().map(|route| route.drop_retired_sink()) {
+                        Some(false) => self.closing.push(Closing::Sink(slot, reply)),
+                        _ => answer(&reply, Ok(())),
+                    }
+                }
+                Closing::Route(slot, reply) => {
+                    match self.routes[slot].as_mut().map(|route| route.is_closed()) {
+                        Some(false) => self.closing.push(Closing::Route(slot, reply)),
+                        _ => {
+                            self.routes[slot] = None;
+                            answer(&reply, Ok(()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn advance_stop(&mut self, now: Monotonic) {
+        let Some(stop) = &mut self.stopping else { return };
+        let routes = || self.routes.iter().flatten();
+        match stop.phase {
+            StopPhase::Draining => {
+                let ring_empty = self.intakes.iter().all(|intake| intake.used_slots() == 0);
+                let drained = ring_empty && routes().all(|route| route.is_drained());
+                if !drained && now < stop.deadline {
+                    return;
+                }
+                stop.phase = StopPhase::Closing;
+                stop.deadline = now.after(CLOSE_GRACE);
+                let slots: Vec<usize> = (0..self.routes.len()).collect();
+                for slot in slots {
+                    self.touch(slot, |route| route.close(now));
+                }
+            }
+            StopPhase::Closing => {
+                let expired = now >= stop.deadline;
+                let closed = self.routes.iter_mut().flatten().all(|route| route.is_closed());
+                if !(closed || expired) {
+                    return;
+                }
+                let undelivered = self
+                    .routes
+                    .iter()
+                    .flatten()
+                    .map(|route| (route.name.clone(), route.undelivered()))
+                    .filter(|(_, count)| *count > 0)
+                    .collect();
+                stop.phase = StopPhase::Done;
+                answer(&stop.reply, Ok(undelivered));
+            }
+            StopPhase::Done => {}
+        }
+    }
+
+    fn status(&mut self, now: Monotonic) -> ShardStatus {
+        let info = self.driver.info();
+        let window = now.since(self.counters.snapshot_at);
+        let slept = self.counters.slept.saturating_sub(self.counters.snapshot_slept);
+        let busy_ratio = if window.is_zero() {
+            0.0
+        } else {
+            1.0 - (slept.as_secs_f64() / window.as_secs_f64()).clamp(0.0, 1.0)
+        };
+        self.counters.snapshot_at = now;
+        self.counters.snapshot_slept = self.counters.slept;
+        ShardStatus {
+            index: self.options.index,
+            pinned_core: self.pinned_core,
+            backend: info.backend,
+            facts: info.facts.into_iter().collect(),
+            busy_ratio,
+            turns_total: self.counters.turns,
+            sleeps_total: self.counters.sleeps,
+            rings: self.intakes.iter().map(Intake::status).collect(),
+        }
+    }
+}
+
+/// The shard that a route lives on.
+pub(crate) fn home(name: &RouteName, shard_count: usize) -> usize {
+    (name.stable_hash() % shard_count.max(1) as u64) as usize
+}
+
+fn answer<T>(reply: &Reply<T>, result: Result<T, EngineError>) {
+    // The asker may have given up: then nobody needs the answer.
+    let _ = reply.try_send(result);
+}

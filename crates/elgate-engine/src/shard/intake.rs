@@ -1,0 +1,140 @@
+//! One ring's consumer as the shard uses it.
+//!
+//! Watches for a head that stays claimed (its producer may be dead), replaces a ring whose words
+//! make no sense, and posts acknowledgements.
+
+use crate::route::Acknowledgement;
+use crate::status::RingStatus;
+use elgate_io::FutexWord;
+use elgate_ring::{Consumer, RingError, Submission};
+use elgate_types::Monotonic;
+use elgate_types::limits::RING_BATCH_SLOTS_MAX;
+use std::time::Duration;
+
+/// How long a claim may stay open before its owner's pulse is felt for the first time.
+const FIRST_CHECK: Duration = Duration::from_millis(1);
+/// And how often after that, and for participants in general. Also the longest sleep: a producer
+/// killed between clearing the flag and waking leaves the wake to it.
+const NEXT_CHECK: Duration = Duration::from_secs(1);
+
+/// See the module text.
+pub(crate) struct Intake {
+    consumer: Consumer,
+    blocked_check_at: Option<Monotonic>,
+    census_at: Monotonic,
+    submissions: u64,
+    replaced: u64,
+    /// Whether a futex wait on the ring's word is under way in the driver.
+    pub(crate) futex_armed: bool,
+}
+
+impl Intake {
+    pub(crate) fn new(consumer: Consumer) -> Self {
+        Self {
+            consumer,
+            blocked_check_at: None,
+            census_at: Monotonic::default(),
+            submissions: 0,
+            replaced: 0,
+            futex_armed: false,
+        }
+    }
+
+    /// Hands up to 64 submissions to `take`, each with the identity of its ring.
+    ///
+    /// A poisoned ring is replaced first; what could be salvaged from it comes out of the new one.
+    pub(crate) fn pop(
+        &mut self,
+        take: &mut dyn FnMut(u64, &Submission<'_>),
+    ) -> Result<usize, RingError> {
+        let ring_id = self.consumer.ring_id();
+        let taken = match self
+            .consumer
+            .pop(RING_BATCH_SLOTS_MAX, &mut |submission| take(ring_id, submission))
+        {
+            Ok(taken) => taken,
+            Err(_poisoned) => {
+                self.consumer.replace()?;
+                self.replaced += 1;
+                self.futex_armed = false;
+                0
+            }
+        };
+        self.submissions += taken as u64;
+        Ok(taken)
+    }
+
+    /// Posts acknowledgements, releases their slots, wakes who waits for either.
+    pub(crate) fn finish<'a>(
+        &mut self,
+        acknowledgements: impl Iterator<Item = &'a Acknowledgement>,
+    ) {
+        for acknowledgement in acknowledgements {
+            let address = acknowledgement.address;
+            self.consumer.finish(address.ring_id, address.position, acknowledgement.completion);
+        }
+        self.consumer.publish_completions();
+        self.consumer.release();
+    }
+
+    /// Feels the pulse of producers when it is time: soon after the head got stuck on an open
+    /// claim, and now and then in any case.
+    pub(crate) fn check_producers(&mut self, now: Monotonic) {
+        if !self.consumer.is_blocked() {
+            self.blocked_check_at = None;
+        } else if self.blocked_check_at.is_none() {
+            self.blocked_check_at = Some(now.after(FIRST_CHECK));
+        }
+        let blocked_due = self.blocked_check_at.is_some_and(|at| at <= now);
+        if blocked_due || self.census_at <= now {
+            self.consumer.recover_dead();
+            self.census_at = now.after(NEXT_CHECK);
+            if blocked_due {
+                self.blocked_check_at = Some(now.after(NEXT_CHECK));
+            }
+        }
+    }
+
+    /// When to look again though nothing has happened.
+    pub(crate) fn next_wakeup(&self) -> Monotonic {
+        self.blocked_check_at.map_or(self.census_at, |at| at.min(self.census_at))
+    }
+
+    /// Announces sleep. `false`: something arrived meanwhile, do not sleep.
+    pub(crate) fn prepare_sleep(&mut self) -> bool {
+        self.consumer.prepare_sleep()
+    }
+
+    pub(crate) fn end_sleep(&mut self) {
+        self.consumer.end_sleep();
+    }
+
+    /// The word that producers wake, and the value it has while we sleep.
+    pub(crate) fn futex_word(&self) -> (FutexWord, u32) {
+        (self.consumer.futex_word(), elgate_ring::SLEEPING)
+    }
+
+    /// Slots that cannot be claimed now.
+    pub(crate) fn used_slots(&self) -> u64 {
+        self.consumer.used_slots()
+    }
+
+    pub(crate) fn status(&self) -> RingStatus {
+        let stats = self.consumer.stats();
+        RingStatus {
+            path: self.consumer.path().to_path_buf(),
+            used_slots: stats.used_slots,
+            slots: stats.slots,
+            participants: stats.participants as u64,
+            submissions_total: self.submissions,
+            corrupt_total: stats.corrupt,
+            aborted_total: stats.aborted,
+            replaced_total: self.replaced,
+        }
+    }
+
+    /// Gives the consumer back at the end.
+    pub(crate) fn into_consumer(self) -> Consumer {
+        self.consumer
+    }
+}

@@ -1,0 +1,28 @@
+//! A shard: one thread that owns some routes, their rings and a driver, and shares nothing.
+//!
+//! | file | what |
+//! |---|---|
+//! | `command.rs` | what other threads may ask of a shard |
+//! | `event_loop.rs` | the loop: messages, ring, routes, completions, sleep |
+//! | `intake.rs` | a ring's consumer: pop, liveness, acknowledgement, replacement |
+
+mod command;
+mod event_loop;
+mod intake;
+
+pub(crate) use command::{Command, Foreign, Mailbox, Reply};
+pub(crate) use event_loop::{Shard, ShardOptions, home};
+pub(crate) use intake::Intake;
+
+/// Where a submission came from, and so where its acknowledgement goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// The shard that owns the ring.
+    pub(crate) shard: u16,
+    /// The ring among that shard's.
+    pub(crate) intake: u16,
+    /// Which incarnation of the ring.
+    pub(crate) ring_id: u64,
+    /// The submission's position in it.
+    pub(crate) position: u64,
+}

@@ -1,0 +1,381 @@
+//! The file sink: appends each record, framed, to one file.
+//!
+//! Effectively once while Elgate is the file's only writer: the cursor holds the file's length at
+//! a known record, and after a crash `file_tail.rs` works out what was written beyond it.
+//!
+//! ```text
+//!  offered ──► filling ──► writing ──► written ──(10 ms)──► syncing ──► delivered ──► cursor saved
+//! ```
+//!
+//! One write at a time, so that the file is always a prefix of the log. Syncs are spaced out, so
+//! that they do not compete with the log for the device.
+
+use super::{CursorSaver, SinkStats, Trouble};
+use crate::config::Framing;
+use crate::feed::Feed;
+use elgate_io::{BlockingReply, Buffer, Completion, File, FileIdentity, Op, Outcome, Platform};
+use elgate_types::{ErrorCode, Lsn, Monotonic, kill_site};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How much one write carries, unless a single record is larger.
+const WRITE_BYTES: usize = 256 * 1024;
+/// Longest time between a write and the sync that makes it `delivered`.
+const SYNC_AFTER: Duration = Duration::from_millis(10);
+/// Longest time between saves of the cursor while records flow.
+const SAVE_AFTER: Duration = Duration::from_millis(100);
+/// Pause after a failed write or sync.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+const TOKEN_WRITE: u32 = 1;
+const TOKEN_SYNC: u32 = 2;
+const TOKEN_CURSOR: u32 = 3;
+const TOKEN_REWIND: u32 = 4;
+
+/// What follows a failed sync. The kernel may have dropped the pages and called them clean, so a
+/// second sync would prove nothing: the file is cut back to what is known to be stable, and
+/// written again from the log.
+#[derive(PartialEq)]
+enum Rewind {
+    None,
+    Wanted,
+    UnderWay,
+}
+
+/// See the module text.
+pub(crate) struct FileSink {
+    path: PathBuf,
+    file: File,
+    identity: FileIdentity,
+    framing: Framing,
+    cursor: CursorSaver,
+    /// First record not yet taken.
+    next: Lsn,
+    /// Bytes of the file that are records up to `written`.
+    length: u64,
+    written: Lsn,
+    synced: Lsn,
+    synced_length: u64,
+    filling: Buffer,
+    filling_through: Lsn,
+    writing: bool,
+    /// What a write under way carries: offset within the buffer already written, last record.
+    write_through: Lsn,
+    unwritten: Option<Buffer>,
+    syncing: Option<(Lsn, u64)>,
+    sync_at: Option<Monotonic>,
+    save_at: Option<Monotonic>,
+    retry_at: Option<Monotonic>,
+    rewind: Rewind,
+    failing: bool,
+    retiring: bool,
+    trouble: Option<Trouble>,
+    stats: SinkStats,
+}
+
+impl FileSink {
+    /// A sink that goes on after record `delivered`, at the end of `file`, whose length is
+    /// `length`.
+    pub(crate) fn new(
+        path: PathBuf,
+        file: File,
+        identity: FileIdentity,
+        framing: Framing,
+        cursor: CursorSaver,
+        delivered: Lsn,
+        length: u64,
+    ) -> Self {
+        Self {
+            path,
+            file,
+            identity,
+            framing,
+            cursor,
+            next: delivered.next(),
+            length,
+            written: delivered,
+            synced: delivered,
+            synced_length: length,
+            filling: Buffer::with_capacity(WRITE_BYTES),
+            filling_through: delivered,
+            writing: false,
+            write_through: delivered,
+            unwritten: None,
+            syncing: None,
+            sync_at: None,
+            save_at: None,
+            retry_at: None,
+            rewind: Rewind::None,
+            failing: false,
+            retiring: false,
+            trouble: None,
+            stats: SinkStats::default(),
+        }
+    }
+
+    /// Tells the operator what was found when the file was opened.
+    pub(crate) fn warn(&mut self, doubt: &str) {
+        let message = format!("{}: {doubt}", self.path.display());
+        self.trouble = Some(Trouble { code: ErrorCode::Io, message });
+    }
+
+    pub(crate) fn next(&self) -> Lsn {
+        self.next
+    }
+
+    pub(crate) fn wants(&self) -> bool {
+        !self.retiring
+            && !self.failing
+            && self.rewind == Rewind::None
+            && self.filling.spare() > WRITE_BYTES / 4
+    }
+
+    pub(crate) fn offer(&mut self, feed: &Feed, _: Monotonic) {
+        let end: &[u8] = match self.framing {
+            Framing::Newline => b"\n",
+            Framing::None => b"",
+        };
+        let Self { next, filling, filling_through, .. } = self;
+        feed.each(*next, &mut |lsn, payload| {
+            let bytes = payload.len() + end.len();
+            if bytes > filling.spare() {
+                if !filling.is_empty() {
+                    return false;
+                }
+                *filling = Buffer::with_capacity(bytes);
+            }
+            filling.extend(payload);
+            filling.extend(end);
+            *filling_through = lsn;
+            *next = lsn.next();
+            true
+        });
+    }
+
+    pub(crate) fn skip(&mut self, through: Lsn) {
+        self.next = self.next.max(through.next());
+        self.filling_through = self.filling_through.max(through);
+        if self.filling.is_empty() && !self.writing && self.unwritten.is_none() {
+            self.written = self.written.max(through);
+            if self.syncing.is_none() && self.sync_at.is_none() {
+                self.synced = self.synced.max(through);
+            }
+        }
+    }
+
+    pub(crate) fn poll_op(&mut self, now: Monotonic) -> Option<(u32, Op)> {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        if self.rewind != Rewind::None {
+            return self.poll_rewind();
+        }
+        self.poll_write().or_else(|| self.poll_sync(now)).or_else(|| self.poll_save(now))
+    }
+
+    fn poll_rewind(&mut self) -> Option<(u32, Op)> {
+        if self.rewind == Rewind::UnderWay || self.writing || self.retry_at.is_some() {
+            return None;
+        }
+        self.rewind = Rewind::UnderWay;
+        let file = self.file.clone();
+        let (expected, stable) = (self.length, self.synced_length);
+        let cut = move |platform: &dyn Platform| -> std::io::Result<BlockingReply> {
+            if platform.size(&file)? != expected {
+                return Err(std::io::Error::other("somebody else writes this file too"));
+            }
+            platform.set_size(&file, stable)?;
+            Ok(Box::new(()))
+        };
+        Some((TOKEN_REWIND, Op::Blocking(Box::new(cut))))
+    }
+
+    fn handle_rewind(&mut self, completion: Completion, now: Monotonic) {
+        match completion.result {
+            Ok(_) => {
+                self.rewind = Rewind::None;
+                self.failing = false;
+                self.length = self.synced_length;
+                self.written = self.synced;
+                self.write_through = self.synced;
+                self.filling_through = self.synced;
+                self.next = self.synced.next();
+                self.filling.clear();
+                self.unwritten = None;
+            }
+            Err(error) => {
+                self.rewind = Rewind::Wanted;
+                self.fail_io("cut back after a failed sync of", &error, now);
+            }
+        }
+    }
+
+    fn poll_write(&mut self) -> Option<(u32, Op)> {
+        if self.writing || self.retry_at.is_some() {
+            return None;
+        }
+        let buffer = match self.unwritten.take() {
+            Some(buffer) => buffer,
+            None if self.filling.is_empty() => return None,
+            None => {
+                self.write_through = self.filling_through;
+                std::mem::replace(&mut self.filling, Buffer::with_capacity(WRITE_BYTES))
+            }
+        };
+        self.writing = true;
+        let file = self.file.clone();
+        // The file is opened for appending, so the offset only documents where we expect to be.
+        Some((TOKEN_WRITE, Op::Write { file, offset: self.length, buffer, durable: false }))
+    }
+
+    fn poll_sync(&mut self, now: Monotonic) -> Option<(u32, Op)> {
+        let due = self.sync_at.is_some_and(|at| at <= now || self.retiring);
+        if !due || self.syncing.is_some() || self.retry_at.is_some() {
+            return None;
+        }
+        if self.retiring && self.writing {
+            return None;
+        }
+        self.sync_at = None;
+        self.syncing = Some((self.written, self.length));
+        Some((TOKEN_SYNC, Op::Sync { file: self.file.clone() }))
+    }
+
+    fn poll_save(&mut self, now: Monotonic) -> Option<(u32, Op)> {
+        let due = self.save_at.is_some_and(|at| at <= now || self.retiring);
+        if !due || self.retry_at.is_some() {
+            return None;
+        }
+        let op = self.cursor.save(self.synced, self.position(), true)?;
+        self.save_at = None;
+        Some((TOKEN_CURSOR, op))
+    }
+
+    fn position(&self) -> [u64; 4] {
+        [self.synced_length, self.identity.device, self.identity.inode, 0]
+    }
+
+    pub(crate) fn handle(&mut self, token: u32, completion: Completion, now: Monotonic) {
+        match token {
+            TOKEN_WRITE => self.handle_write(completion, now),
+            TOKEN_SYNC => self.handle_sync(completion, now),
+            TOKEN_REWIND => self.handle_rewind(completion, now),
+            _ => {
+                if let Err(error) = self.cursor.handle(completion) {
+                    self.fail("save the cursor of", error.code(), &error, now);
+                    self.save_at = Some(now.after(RETRY_AFTER));
+                }
+            }
+        }
+    }
+
+    fn handle_write(&mut self, completion: Completion, now: Monotonic) {
+        self.writing = false;
+        let Some(mut buffer) = completion.buffer else { return };
+        match completion.result {
+            Ok(Outcome::Bytes(bytes)) if bytes > 0 => {
+                kill_site::pass("sink.file.written");
+                self.failing = false;
+                self.length += bytes as u64;
+                self.sync_at.get_or_insert(now.after(SYNC_AFTER));
+                if bytes < buffer.len() {
+                    buffer.copy_within(bytes.., 0);
+                    let rest = buffer.len() - bytes;
+                    buffer.set_length(rest);
+                    self.unwritten = Some(buffer);
+                    return;
+                }
+                self.stats.delivered_records += self.write_through.0 - self.written.0;
+                self.stats.delivered_bytes += buffer.len() as u64;
+                self.written = self.write_through;
+                if self.filling.is_empty() && buffer.capacity() == WRITE_BYTES {
+                    buffer.clear();
+                    self.filling = buffer;
+                }
+            }
+            other => {
+                let error = match other {
+                    Err(error) => error,
+                    Ok(_) => std::io::Error::from(std::io::ErrorKind::WriteZero),
+                };
+                self.unwritten = Some(buffer);
+                self.fail_io("append to", &error, now);
+            }
+        }
+    }
+
+    fn handle_sync(&mut self, completion: Completion, now: Monotonic) {
+        let Some((through, length)) = self.syncing.take() else { return };
+        match completion.result {
+            Ok(_) => {
+                self.synced = through;
+                self.synced_length = length;
+                self.save_at.get_or_insert(now.after(SAVE_AFTER));
+            }
+            Err(error) => {
+                self.rewind = Rewind::Wanted;
+                self.fail_io("sync", &error, now);
+            }
+        }
+    }
+
+    fn fail_io(&mut self, intent: &str, error: &std::io::Error, now: Monotonic) {
+        let code = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => ErrorCode::PermissionDenied,
+            _ => ErrorCode::Io,
+        };
+        self.fail(intent, code, error, now);
+    }
+
+    fn fail(&mut self, intent: &str, code: ErrorCode, error: &dyn Display, now: Monotonic) {
+        self.failing = true;
+        self.stats.retries += 1;
+        self.retry_at = Some(now.after(RETRY_AFTER));
+        self.trouble = Some(Trouble {
+            code,
+            message: format!(
+                "cannot {intent} {}: {error}; the records stay in the log and this is tried again",
+                self.path.display()
+            ),
+        });
+    }
+
+    pub(crate) fn delivered(&self) -> Lsn {
+        self.synced
+    }
+
+    pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
+        let timers = [self.sync_at.filter(|_| self.syncing.is_none()), self.save_at, self.retry_at];
+        let earliest = timers.into_iter().flatten().min();
+        // While a failure is being waited out, nothing else can happen.
+        self.retry_at.or(earliest)
+    }
+
+    pub(crate) fn retire(&mut self, _: Monotonic) {
+        self.retiring = true;
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        let busy = self.writing
+            || self.syncing.is_some()
+            || self.rewind == Rewind::UnderWay
+            || self.cursor.is_saving();
+        let pending = !self.filling.is_empty() || self.unwritten.is_some();
+        let unsaved = self.sync_at.is_some() || self.save_at.is_some();
+        // A sink that is failing cannot finish; its records are safe in the log.
+        !busy && ((!pending && !unsaved) || (self.retiring && self.failing))
+    }
+
+    pub(crate) fn is_retrying(&self) -> bool {
+        self.failing
+    }
+
+    pub(crate) fn take_trouble(&mut self) -> Option<Trouble> {
+        self.trouble.take()
+    }
+
+    pub(crate) fn stats(&self) -> SinkStats {
+        self.stats.clone()
+    }
+}

@@ -1,0 +1,143 @@
+//! What the engine says about itself: one snapshot, for `/status`, `/metrics` and the CLI.
+
+use crate::mode::Mode;
+use elgate_types::{ErrorCode, Lsn, RouteName};
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The whole engine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The mode that runs.
+    pub mode: Mode,
+    /// Logical cores this process may use.
+    pub cores: usize,
+    /// NUMA nodes they belong to.
+    pub numa_nodes: usize,
+    /// Where the logs are.
+    pub data_dir: PathBuf,
+    /// Seconds since the engine was opened.
+    pub uptime_s: f64,
+    /// The shards.
+    pub shards: Vec<ShardStatus>,
+    /// What memory is held, and why.
+    pub memory: Vec<MemoryUse>,
+    /// The routes, by name.
+    pub routes: Vec<RouteStatus>,
+}
+
+/// One use of memory.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemoryUse {
+    /// What holds it.
+    pub what: String,
+    /// How much.
+    pub bytes: u64,
+    /// What it is for.
+    pub why: String,
+}
+
+/// One shard.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShardStatus {
+    /// Its number.
+    pub index: usize,
+    /// The core the kernel confirms it is pinned to.
+    pub pinned_core: Option<usize>,
+    /// The I/O backend it runs on.
+    pub backend: &'static str,
+    /// What the backend found and chose.
+    pub facts: BTreeMap<&'static str, String>,
+    /// Share of its time spent working rather than waiting, since the last snapshot (0 to 1).
+    pub busy_ratio: f64,
+    /// Turns of its event loop so far.
+    pub turns_total: u64,
+    /// Times it went to sleep.
+    pub sleeps_total: u64,
+    /// Its rings: its own, then those that an earlier run with more shards left behind.
+    pub rings: Vec<RingStatus>,
+}
+
+/// One ring.
+#[derive(Debug, Clone, Serialize)]
+pub struct RingStatus {
+    /// Its file.
+    pub path: PathBuf,
+    /// Slots taken now.
+    pub used_slots: u64,
+    /// Slots it has.
+    pub slots: u64,
+    /// Producers attached.
+    pub participants: u64,
+    /// Submissions taken so far.
+    pub submissions_total: u64,
+    /// Submissions that failed validation.
+    pub corrupt_total: u64,
+    /// Claims of dead producers that were taken back.
+    pub aborted_total: u64,
+    /// Times the ring was replaced because its words made no sense.
+    pub replaced_total: u64,
+}
+
+/// What a route is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteState {
+    /// Taking and delivering.
+    Running,
+    /// Taking, not delivering, because somebody said so.
+    Paused,
+    /// Taking; the last delivery failed and is tried again.
+    Retrying,
+    /// Taking, not delivering, because the attempts are used up: resume it.
+    Stopped,
+    /// Not taking: the log cannot be written.
+    Parked,
+}
+
+/// The last thing that went wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct LastError {
+    /// When, in microseconds since the Unix epoch.
+    pub at_us: u64,
+    /// The stable code.
+    #[serde(serialize_with = "code_name")]
+    pub code: ErrorCode,
+    /// What, on what, and what to do.
+    pub message: String,
+}
+
+fn code_name<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(code.row().name)
+}
+
+/// One route.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "the names and their units are the documentation")]
+pub struct RouteStatus {
+    pub name: RouteName,
+    pub sink: &'static str,
+    pub state: RouteState,
+    pub first_lsn: Lsn,
+    pub durable_lsn: Lsn,
+    pub next_lsn: Lsn,
+    pub delivered_lsn: Lsn,
+    pub lag_records: u64,
+    pub lost_records: u64,
+    pub wal_bytes: u64,
+    pub wal_segments: u64,
+    pub memory_bytes: u64,
+    pub appended_records_total: u64,
+    pub appended_bytes_total: u64,
+    pub delivered_records_total: u64,
+    pub delivered_bytes_total: u64,
+    pub retries_total: u64,
+    pub refused_total: u64,
+    pub batches_total: u64,
+    pub written_bytes_total: u64,
+    pub write_seconds_sum: f64,
+    /// Cumulative counts by upper bound in seconds.
+    pub write_latency_buckets: Vec<(f64, u64)>,
+    pub last_error: Option<LastError>,
+}
