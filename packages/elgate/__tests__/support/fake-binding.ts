@@ -354,6 +354,7 @@ class FakeEngine implements NativeEngine {
   }
 
   async close(): Promise<string> {
+    if (process.env.FAKE_CLOSE === 'never') await new Promise(() => {});
     this.ring.held = false;
     this.ring.consume();
     this.ring.alive = false;

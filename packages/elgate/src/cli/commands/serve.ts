@@ -25,10 +25,15 @@ export function serveCommand(): Command {
 async function serve(options: ServeOptions): Promise<void> {
   const load = () => configFor(options);
   const config = load();
-  const daemon = await Daemon.start(config);
+  let daemon: Daemon | undefined;
+  // From the very beginning: without a listener this signal would end the process.
+  process.on('SIGHUP', () => {
+    if (daemon !== undefined) void reload(daemon, load);
+  });
+  daemon = await Daemon.start(config);
+  const end = stopped(daemon, options.drainTimeout * 1000);
   announce(daemon);
-  process.on('SIGHUP', () => void reload(daemon, load));
-  await stopped(daemon, options.drainTimeout * 1000);
+  await end;
 }
 
 /** Resolves once a first signal has been served. A second one ends the process at once. */

@@ -1,0 +1,229 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { callControl } from '../src/control/client.js';
+import { type Running, runFake, startFake } from './support/cli.js';
+import { scratch } from './support/scratch.js';
+
+const usage: [string[], RegExp][] = [
+  [['srve'], /unknown command 'srve' \(Did you mean serve\?\)/],
+  [['put'], /missing required argument 'route'/],
+  [['put', 'a', '--wait', 'soon'], /Allowed choices are accepted, durable, delivered/],
+  [['put', 'a', '--timeout', 'soon'], /--timeout must be a number of seconds/],
+  [['tail', 'a', '--bogus'], /unknown option '--bogus'/],
+  [['tail', 'a', '--from', 'yesterdayish'], /--from takes start, end, a record number or a time/],
+  [['routes', 'add', 'a'], /required option '--sink <sink>'/],
+];
+
+for (const [args, message] of usage) {
+  test(`wrong usage: ${args.join(' ')}`, async (t) => {
+    const { code, stderr, stdout } = await runFake(args, { cwd: scratch(t) });
+    t.is(code, 2, stderr);
+    t.regex(stderr, message);
+    t.is(stderr.trim().split('\n').length, 1, stderr);
+    t.is(stdout, '');
+  });
+}
+
+const failures: [string, string[], NodeJS.ProcessEnv, RegExp][] = [
+  ['no daemon', ['put', 'a'], { FAKE_DAEMON: 'none' }, /no daemon serves .*\[ERR_ELGATE_DAEMON_UNAVAILABLE\]/],
+  [
+    'no control API',
+    ['status', '--admin', '127.0.0.1:9'],
+    {},
+    /no daemon answers at http:\/\/127\.0\.0\.1:9 \(ECONNREFUSED\)/,
+  ],
+  ['bad route name', ['put', 'A/B'], {}, /"A\/B" is not a route name/],
+  ['no such file', ['put', 'a', 'none.txt'], {}, /cannot read none\.txt: ENOENT/],
+  ['no such log', ['tail', './none'], {}, /none does not exist/],
+  ['no such route', ['tail', 'a', '--data-dir', '.'], {}, /route a has no log in/],
+  ['bad variable', ['status'], { ELGATE_ADMIN: 'nowhere' }, /ELGATE_ADMIN: admin\.listen/],
+  ['no configuration', ['serve', '--config', 'none.toml'], {}, /none\.toml: does not exist/],
+  ['bad flag', ['serve', '--mode', 'turbo'], {}, /--mode: runtime\.mode: must be one of/],
+  [
+    'addon that is not there',
+    ['doctor'],
+    { ELGATE_NATIVE: '/none.node' },
+    /ELGATE_NATIVE names \/none\.node, which does not exist/,
+  ],
+];
+
+for (const [title, args, env, message] of failures) {
+  test(`failure: ${title}`, async (t) => {
+    const { code, stderr } = await runFake(args, { cwd: scratch(t), env });
+    t.is(code, 1, stderr);
+    t.regex(stderr, message);
+    t.regex(stderr, /^elgate: .* \[ERR_ELGATE_[A-Z_]+\]\n$/);
+  });
+}
+
+test('put hands over every byte of every line, and says so in JSON', async (t) => {
+  const cwd = scratch(t);
+  const lines = Array.from({ length: 5000 }, (_, index) => `line ${index} ${'x'.repeat(index % 300)}`);
+  const input = Buffer.concat([
+    Buffer.from(`${lines.join('\n')}\n`),
+    Buffer.from(randomBytes(20_000).toString('latin1').replaceAll('\n', ' '), 'latin1'),
+    Buffer.from('\n\n\r\nlast without a line feed'),
+  ]);
+  writeFileSync(join(cwd, 'in'), input);
+  const out = join(cwd, 'out');
+  const { code, stdout, stderr } = await runFake(['put', 'a', 'in', '--json'], { cwd, env: { FAKE_OUT: out } });
+  t.is(code, 0, stderr);
+  t.deepEqual(readFileSync(out), Buffer.concat([input, Buffer.from('\n')]));
+  const report = JSON.parse(stdout);
+  t.deepEqual(Object.keys(report), ['route', 'sent', 'acked', 'level', 'seconds', 'p50_us', 'p99_us']);
+  t.deepEqual([report.route, report.sent, report.acked, report.level], ['a', 5004, 5004, 'durable']);
+  t.true(report.p50_us > 0 && report.p50_us <= report.p99_us);
+});
+
+for (const level of ['accepted', 'delivered']) {
+  test(`put from standard input waits for ${level}`, async (t) => {
+    const { code, stdout } = await runFake(['put', 'a', '-', '--wait', level], {
+      stdin: 'one\ntwo\n',
+      cwd: scratch(t),
+    });
+    t.is(code, 0);
+    t.regex(stdout, new RegExp(`^a: 2 records ${level} in `));
+  });
+}
+
+test('put of nothing is nothing', async (t) => {
+  const { code, stdout } = await runFake(['put', 'a', '--json'], { cwd: scratch(t) });
+  t.is(code, 0);
+  t.is(JSON.parse(stdout).sent, 0);
+});
+
+test('put keeps order and loses nothing through a full ring and refusals for a while', async (t) => {
+  const cwd = scratch(t);
+  const out = join(cwd, 'out');
+  const input = Array.from({ length: 2000 }, (_, index) => `${index} ${'y'.repeat(500)}\n`).join('');
+  const env = { FAKE_OUT: out, FAKE_CAPACITY: '3', FAKE_REFUSALS: '12' };
+  const { code, stderr, stdout } = await runFake(['put', 'a', '--json'], { cwd, env, stdin: input });
+  t.is(code, 0, stderr);
+  t.is(JSON.parse(stdout).acked, 2000);
+  t.is(readFileSync(out, 'latin1').split('\n').sort().join(), input.split('\n').sort().join());
+});
+
+test('put names the line that is too long; what came before is safe', async (t) => {
+  const cwd = scratch(t);
+  const out = join(cwd, 'out');
+  const stdin = `one\ntwo\n${'z'.repeat(1_000_001)}\nfour\n`;
+  const { code, stderr, stdout } = await runFake(['put', 'a', '--json'], { cwd, stdin, env: { FAKE_OUT: out } });
+  t.is(code, 1);
+  t.regex(
+    stderr,
+    /line 3 is longer than 1000000 bytes.*the 2 lines before it are durable, it and all that follow were not sent/,
+  );
+  t.is(readFileSync(out, 'utf8'), 'one\ntwo\n');
+  t.deepEqual([JSON.parse(stdout).sent, JSON.parse(stdout).acked], [2, 2]);
+});
+
+test('put gives up when nothing moves, and says how far it came', async (t) => {
+  const env = { FAKE_HELD: '1' };
+  const { code, stderr, stdout } = await runFake(['put', 'a', '--timeout', '0.2', '--json'], {
+    cwd: scratch(t),
+    stdin: 'x\n',
+    env,
+  });
+  t.is(code, 1);
+  t.regex(stderr, /nothing moved for 0\.2 s .*0 of 1 records are known to be durable.*ERR_ELGATE_TIMEOUT/);
+  t.is(JSON.parse(stdout).acked, 0);
+});
+
+test('put does not call accepted durable', async (t) => {
+  const { code, stderr } = await runFake(['put', 'a'], { cwd: scratch(t), stdin: 'x\n', env: { FAKE_LEVEL: '1' } });
+  t.is(code, 1);
+  t.regex(stderr, /flush = "none"/);
+});
+
+test('put passes on a refusal for good', async (t) => {
+  const { code, stderr } = await runFake(['put', 'a'], { cwd: scratch(t), stdin: 'x\n', env: { FAKE_REFUSALS: '2' } });
+  t.is(code, 1);
+  t.regex(stderr, /route a: .*ERR_ELGATE_ROUTE_UNKNOWN/);
+});
+
+test('inspect and doctor, for people and programs', async (t) => {
+  const cwd = scratch(t);
+  const inspect = await runFake(['inspect', '.'], { cwd });
+  t.regex(inspect.stdout, /durable 3, .*writer: pid 1, alive[\s\S]*a-20260101-001\.wal[\s\S]*sink +2 +1/);
+  t.is(JSON.parse((await runFake(['inspect', '.', '--json'], { cwd })).stdout).next_lsn, 4);
+  t.regex((await runFake(['doctor'], { cwd })).stdout, /ok {4}io_uring: works/);
+});
+
+/** Serves with the fake addon on a port of the system's choosing. */
+async function serve(
+  t: ExecutionContext,
+  env: NodeJS.ProcessEnv = {},
+): Promise<{ daemon: Running; cwd: string; url: string }> {
+  const cwd = scratch(t);
+  writeFileSync(join(cwd, 'elgate.toml'), '[admin]\nlisten = "127.0.0.1:0"\n[routes.a]\nsink = "none"\n');
+  const daemon = startFake(['serve', '--ring', join(cwd, 'ring')], { cwd, env });
+  t.teardown(() => daemon.kill('SIGKILL'));
+  await daemon.printed(/route +a: none/);
+  const url = /control +(\S+)/.exec(daemon.stdout)?.[1] as string;
+  return { daemon, cwd, url };
+}
+
+test('serve says what it does; status and routes talk to it; SIGTERM drains', async (t) => {
+  const { daemon, cwd, url } = await serve(t);
+  t.regex(
+    daemon.stdout,
+    /elgate 0\.0\.0 \(fake\) is serving[\s\S]*mode +single-thread[\s\S]*backend poll[\s\S]*by default: data_dir/,
+  );
+  const flags = ['--admin', url.replace('http://', '')];
+  const status = await runFake(['status', ...flags], { cwd });
+  t.is(status.code, 0, status.stderr);
+  t.regex(status.stdout, /ROUTE +SINK +STATE[\s\S]*a +none +running[\s\S]*what producers write into/);
+  t.is(JSON.parse((await runFake(['status', '--json', ...flags], { cwd })).stdout).phase, 'running');
+  t.is(
+    (await runFake(['routes', 'add', 'n', '--sink', 'file', '--path', 'n.log', ...flags], { cwd })).stdout,
+    'n: added\n',
+  );
+  t.regex((await runFake(['routes', ...flags], { cwd })).stdout, /a +none[\s\S]*n +file +running +0 +0 +api +n\.log/);
+  t.is((await runFake(['routes', 'pause', 'n', ...flags], { cwd })).stdout, 'n: paused\n');
+  t.is((await runFake(['routes', 'resume', 'n', ...flags], { cwd })).code, 0);
+  t.is((await runFake(['routes', 'remove', 'n', ...flags], { cwd })).stdout, 'n: removed\n');
+  const again = await runFake(['routes', 'remove', 'n', ...flags], { cwd });
+  t.is(again.code, 1);
+  t.regex(again.stderr, /there is no route "n"; there are: a \[ERR_ELGATE_ROUTE_UNKNOWN\]/);
+  const second = await runFake(['serve', ...flags], { cwd });
+  t.is(second.code, 1);
+  t.regex(second.stderr, /another process listens on .*ERR_ELGATE_ADDRESS_IN_USE/);
+  daemon.kill('SIGTERM');
+  const { code, stdout } = await daemon.ended;
+  t.is(code, 0);
+  t.regex(stdout, /SIGTERM: .*\nstopped; everything is delivered\n$/);
+});
+
+test('SIGHUP reloads routes; a bad file changes nothing and says why', async (t) => {
+  const { daemon, cwd, url } = await serve(t);
+  const file = join(cwd, 'elgate.toml');
+  const good = readFileSync(file, 'utf8');
+  writeFileSync(file, `${good}[routes.b]\nsink = "none"\n`);
+  daemon.kill('SIGHUP');
+  await daemon.printed(/reloaded: added b\n/);
+  writeFileSync(file, `${good}[routes.b]\nsnik = "none"\n`);
+  daemon.kill('SIGHUP');
+  await daemon.printed(/not reloaded, the running configuration stays: .*elgate\.toml:6: routes\.b\.snik: .*'sink'/);
+  const { routes } = await callControl<{ routes: { name: string }[] }>({ url, token: null }, 'GET', '/routes');
+  t.deepEqual(
+    routes.map(({ name }) => name),
+    ['a', 'b'],
+  );
+  daemon.kill('SIGINT');
+  t.is((await daemon.ended).code, 0);
+});
+
+test('a second signal ends a drain at once', async (t) => {
+  for (const [signal, code] of [
+    ['SIGTERM', 143],
+    ['SIGINT', 130],
+  ] as const) {
+    const { daemon } = await serve(t, { FAKE_CLOSE: 'never' });
+    daemon.kill(signal);
+    await daemon.printed(new RegExp(`${signal}: taking nothing new`));
+    daemon.kill(signal);
+    t.is((await daemon.ended).code, code);
+  }
+});
