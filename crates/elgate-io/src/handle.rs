@@ -5,6 +5,7 @@
 
 use crate::sim::SimHandle;
 use crate::sys::error;
+use elgate_types::limits::BLOCK_BYTES;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -78,3 +79,13 @@ handle!(
     /// A socket that accepts connections.
     Listener
 );
+
+impl File {
+    /// `EINVAL` if a direct file cannot be asked for this range. Checked here because file systems
+    /// differ in what they refuse.
+    pub(crate) fn check_alignment(&self, offset: u64, bytes: usize) -> io::Result<()> {
+        let aligned =
+            offset.is_multiple_of(BLOCK_BYTES as u64) && bytes.is_multiple_of(BLOCK_BYTES);
+        if self.0.is_direct() && !aligned { Err(error(libc::EINVAL)) } else { Ok(()) }
+    }
+}

@@ -7,6 +7,7 @@ use crate::sys::{self, check, error, uninterrupted};
 use crate::{
     Buffer, DirectoryEntry, File, FileIdentity, Listener, OpenOptions, Platform, SharedMap,
 };
+use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Monotonic, WallTime};
 use std::ffi::CString;
 use std::io;
@@ -17,8 +18,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Zeros are written in pieces of this size.
-const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
+/// Zeros, and what passes through an aligned copy, are written in pieces of this size.
+const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// The operating system. Stateless: every instance is the same one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -109,21 +110,34 @@ impl Platform for OsPlatform {
 
     fn read_at(&self, file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let fd = file.0.os()?;
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match sys::read_at(fd, offset + filled as u64, &mut bytes[filled..])? {
-                0 => break,
-                count => filled += count,
-            }
+        if !file.0.is_direct() {
+            return fill(bytes, 1, |filled, rest| sys::read_at(fd, offset + filled, rest));
         }
-        Ok(filled)
+        file.check_alignment(offset, bytes.len())?;
+        // The caller's memory need not be aligned; this is.
+        let mut aligned = Buffer::with_capacity(bytes.len().clamp(1, CHUNK_BYTES));
+        fill(bytes, BLOCK_BYTES, |filled, rest| {
+            aligned.set_length(rest.len().min(aligned.capacity()));
+            let count = sys::read_at(fd, offset + filled, &mut aligned)?;
+            rest[..count].copy_from_slice(&aligned[..count]);
+            Ok(count)
+        })
     }
 
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8], durable: bool) -> io::Result<()> {
         let fd = file.0.os()?;
+        file.check_alignment(offset, bytes.len())?;
+        let mut aligned =
+            file.0.is_direct().then(|| Buffer::with_capacity(bytes.len().clamp(1, CHUNK_BYTES)));
         let mut written = 0;
         while written < bytes.len() {
-            match sys::write_at(fd, offset + written as u64, &bytes[written..], durable)? {
+            let mut rest = &bytes[written..];
+            if let Some(aligned) = &mut aligned {
+                aligned.clear();
+                aligned.extend(&rest[..rest.len().min(aligned.capacity())]);
+                rest = aligned;
+            }
+            match sys::write_at(fd, offset + written as u64, rest, durable)? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 count => written += count,
             }
@@ -162,12 +176,12 @@ impl Platform for OsPlatform {
         // SAFETY: takes plain integers.
         unsafe { libc::fallocate(fd.as_raw_fd(), 0, start, length) };
 
-        let mut zeros = Buffer::with_capacity(ZERO_CHUNK_BYTES);
-        zeros.extend_zeros(ZERO_CHUNK_BYTES);
+        let mut zeros = Buffer::with_capacity(CHUNK_BYTES);
+        zeros.extend_zeros(CHUNK_BYTES);
         let mut done = 0;
         while done < bytes {
-            let piece = (bytes - done).min(ZERO_CHUNK_BYTES as u64);
-            let piece = &zeros[..usize::try_from(piece).unwrap_or(ZERO_CHUNK_BYTES)];
+            let piece = (bytes - done).min(CHUNK_BYTES as u64);
+            let piece = &zeros[..usize::try_from(piece).unwrap_or(CHUNK_BYTES)];
             self.write_at(file, offset + done, piece, false)?;
             done += piece.len() as u64;
         }
@@ -232,6 +246,24 @@ impl Platform for OsPlatform {
     fn random_u64(&self) -> u64 {
         crate::ids::random_u64()
     }
+}
+
+/// Reads until `bytes` is full or the file ends. Where only whole steps can be read, a broken one
+/// is the end.
+fn fill(
+    bytes: &mut [u8],
+    step: usize,
+    mut read: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let count = read(filled as u64, &mut bytes[filled..])?;
+        filled += count;
+        if count == 0 || !filled.is_multiple_of(step) {
+            break;
+        }
+    }
+    Ok(filled)
 }
 
 fn file(fd: OwnedFd, options: OpenOptions) -> File {

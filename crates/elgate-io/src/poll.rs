@@ -8,4 +8,4 @@ mod driver;
 mod sockets;
 
 pub use driver::PollDriver;
-pub(crate) use driver::{check_alignment, earliest};
+pub(crate) use driver::earliest;

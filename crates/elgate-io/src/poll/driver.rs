@@ -4,12 +4,11 @@ use super::sockets::{Attempt, Sockets};
 use crate::blocking_pool::{BlockingPool, Job};
 use crate::futex_waiters::FutexWaiters;
 use crate::mailbox::Mailbox;
-use crate::sys::{error, set_nonblocking, stream_socket};
+use crate::sys::{set_nonblocking, stream_socket};
 use crate::timers::Timers;
 use crate::{
     Completion, Driver, DriverInfo, DriverOptions, Op, OsPlatform, Platform, Token, Wait, Waker,
 };
-use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Monotonic, WallTime};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -109,18 +108,12 @@ pub(crate) fn earliest(wait: Wait, timer: Option<Monotonic>) -> Option<Monotonic
     }
 }
 
-/// Whether a direct file can be asked for this.
-pub(crate) fn check_alignment(file: &crate::File, offset: u64, bytes: usize) -> io::Result<()> {
-    let aligned = offset.is_multiple_of(BLOCK_BYTES as u64) && bytes.is_multiple_of(BLOCK_BYTES);
-    if file.0.is_direct() && !aligned { Err(error(libc::EINVAL)) } else { Ok(()) }
-}
-
 impl Driver for PollDriver {
     fn submit(&mut self, token: Token, op: Op) {
         self.in_flight += 1;
         match op {
             Op::Write { file, offset, buffer, durable } => {
-                match check_alignment(&file, offset, buffer.len()) {
+                match file.check_alignment(offset, buffer.len()) {
                     Ok(()) => {
                         self.files.submit(token, Job::Write { file, offset, buffer, durable });
                     }
@@ -128,7 +121,7 @@ impl Driver for PollDriver {
                 }
             }
             Op::Read { file, offset, buffer } => {
-                match check_alignment(&file, offset, buffer.capacity()) {
+                match file.check_alignment(offset, buffer.capacity()) {
                     Ok(()) => self.files.submit(token, Job::Read { file, offset, buffer }),
                     Err(failure) => self.end(token, failure, Some(buffer)),
                 }

@@ -395,7 +395,7 @@ impl Driver for SimDriver {
 impl Drop for SimDriver {
     fn drop(&mut self) {
         // A device finishes the writes it has begun; each of these may or may not have begun.
-        let mut state = self.world.0.lock();
-        state.settle_driver(self.id);
+        let lost = self.world.0.lock().settle_driver(self.id);
+        drop(lost);
     }
 }

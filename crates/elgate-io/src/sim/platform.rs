@@ -41,19 +41,19 @@ impl State {
         offset: u64,
         bytes: usize,
     ) -> io::Result<u64> {
-        let Opened::File { node, direct, read, write } = self.opened(&file.0)? else {
+        let Opened::File { node, options } = self.opened(&file.0)? else {
             return Err(error(libc::EBADF));
         };
         let allowed = match access {
-            Access::Read => read,
-            Access::Write => write,
+            Access::Read => options.read,
+            Access::Write => options.write,
         };
         if !allowed {
             return Err(error(libc::EBADF));
         }
         let aligned =
             offset.is_multiple_of(BLOCK_BYTES as u64) && bytes.is_multiple_of(BLOCK_BYTES);
-        if direct && !aligned {
+        if options.direct && !aligned {
             return Err(error(libc::EINVAL));
         }
         if i64::try_from(offset.saturating_add(bytes as u64)).is_err() {
@@ -86,6 +86,9 @@ impl State {
         durable: bool,
     ) -> io::Result<usize> {
         let node = self.file_node(file, &Access::Write, offset, bytes.len())?;
+        let appends =
+            matches!(self.opened(&file.0)?, Opened::File { options, .. } if options.append);
+        let offset = if appends { self.disk.file(node)?.content.size() } else { offset };
         let growth = self.disk.file(node)?.content.growth_bytes(offset + bytes.len() as u64);
         self.check_space(growth)?;
         let blocks = bytes.len() / BLOCK_BYTES;
@@ -144,8 +147,7 @@ impl Platform for SimPlatform {
         }
         let mut state = self.0.0.lock();
         let node = state.disk.open(path, options.create, options.create_new)?;
-        let opened =
-            Opened::File { node, direct: options.direct, read: options.read, write: options.write };
+        let opened = Opened::File { node, options };
         Ok(File(self.0.handle(&mut state, opened)))
     }
 

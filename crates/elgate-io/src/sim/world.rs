@@ -6,7 +6,7 @@ use super::random::Random;
 use super::{FaultCounts, FaultPlan, SimDriver, SimPlatform};
 use crate::handle::Descriptor;
 use crate::sys::error;
-use crate::{Completion, Op, Platform, Token};
+use crate::{Completion, Op, OpenOptions, Platform, Token};
 use elgate_types::{Monotonic, WallTime};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -24,7 +24,7 @@ const BIRTH_WALL_US: u64 = 1_767_225_600_000_000;
 /// What a handle refers to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Opened {
-    File { node: NodeId, direct: bool, read: bool, write: bool },
+    File { node: NodeId, options: OpenOptions },
     Socket(EndId),
     Listener(SocketAddr),
 }
@@ -138,25 +138,29 @@ impl State {
         self.held.clear();
     }
 
-    /// A driver is gone. Writes that were under way: each happened or did not.
-    pub(super) fn settle_driver(&mut self, id: u64) {
-        let Some(driver) = self.drivers.remove(&id) else { return };
-        for submitted in driver.submitted.into_values() {
-            if let Op::Write { file, offset, buffer, durable } = submitted.op
+    /// A driver is gone. Writes that were under way: each happened or did not. Returns what it
+    /// held, to be dropped without the world's lock: a blocking call may own anything.
+    #[must_use]
+    pub(super) fn settle_driver(&mut self, id: u64) -> Option<DriverState> {
+        let driver = self.drivers.remove(&id)?;
+        for submitted in driver.submitted.values() {
+            if let Op::Write { file, offset, buffer, durable } = &submitted.op
                 && self.random.coin()
             {
                 // Nobody is left to be told how it ended.
-                drop(self.write_file(&file, offset, &buffer, durable));
+                drop(self.write_file(file, *offset, buffer, *durable));
             }
         }
+        Some(driver)
     }
 
-    fn settle_writes(&mut self) {
+    /// All drivers start over.
+    #[must_use]
+    fn settle_drivers(&mut self) -> Vec<DriverState> {
         let drivers: Vec<u64> = self.drivers.keys().copied().collect();
-        for id in drivers {
-            self.settle_driver(id);
-            self.drivers.insert(id, DriverState::default());
-        }
+        let settled = drivers.iter().filter_map(|id| self.settle_driver(*id)).collect();
+        self.drivers = drivers.into_iter().map(|id| (id, DriverState::default())).collect();
+        settled
     }
 }
 
@@ -325,9 +329,11 @@ impl SimWorld {
     pub fn process_crash(&self) {
         let mut state = self.0.lock();
         state.counts.process_crashes += 1;
-        state.settle_writes();
+        let lost = state.settle_drivers();
         state.lose_process();
         state.disk.process_crash();
+        drop(state);
+        drop(lost);
     }
 
     /// The power goes: as [`process_crash`](Self::process_crash), and of the disk only what was
@@ -336,9 +342,11 @@ impl SimWorld {
         let mut guard = self.0.lock();
         let state = &mut *guard;
         state.counts.power_cuts += 1;
-        state.settle_writes();
+        let lost = state.settle_drivers();
         state.lose_process();
         state.disk.power_cut(&state.plan, &mut state.random, &mut state.counts);
+        drop(guard);
+        drop(lost);
     }
 
     /// Flips every bit of a range of a file, durably: rot.

@@ -5,7 +5,7 @@ use super::slab::{InFlight, Kernel, Key, Slab};
 use crate::blocking_pool::{BlockingPool, Job};
 use crate::futex_waiters::FutexWaiters;
 use crate::mailbox::Mailbox;
-use crate::poll::{check_alignment, earliest};
+use crate::poll::earliest;
 use crate::sys::{RawAddress, error, set_nonblocking, stream_socket};
 use crate::timers::Timers;
 use crate::{
@@ -105,11 +105,10 @@ impl UringDriver {
                 Queued::Cancel(key) => {
                     Some(opcode::AsyncCancel::new(*key).build().user_data(CANCEL))
                 }
-                Queued::Start(key) => match self.slab.get(*key) {
-                    // Checked when it was queued; its handle is still open.
-                    Some(found) => found.kernel.entry().ok().map(|entry| entry.user_data(*key)),
-                    None => None, // cancelled before it began
-                },
+                // Nobody: it was cancelled before it began.
+                Queued::Start(key) => {
+                    self.slab.get(*key).map(|found| found.kernel.entry().user_data(*key))
+                }
             };
             if let Some(entry) = entry {
                 if !self.push(&entry) {
@@ -282,13 +281,13 @@ impl Driver for UringDriver {
         self.in_flight += 1;
         match op {
             Op::Write { file, offset, buffer, durable } => {
-                match check_alignment(&file, offset, buffer.len()) {
+                match file.check_alignment(offset, buffer.len()) {
                     Ok(()) => self.start(token, Kernel::Write { file, offset, buffer, durable }),
                     Err(failure) => self.end(token, failure, Some(buffer)),
                 }
             }
             Op::Read { file, offset, buffer } => {
-                match check_alignment(&file, offset, buffer.capacity()) {
+                match file.check_alignment(offset, buffer.capacity()) {
                     Ok(()) => self.start(token, Kernel::Read { file, offset, buffer }),
                     Err(failure) => self.end(token, failure, Some(buffer)),
                 }
@@ -390,7 +389,7 @@ impl Drop for UringDriver {
         for key in self.slab.keys(|found| found.queued) {
             self.slab.remove(key);
         }
-        for key in self.slab.keys(|found| !found.cancelled) {
+        for key in self.slab.keys(|_| true) {
             self.backlog.push_back(Queued::Cancel(key));
         }
         if self.wake_armed {

@@ -36,9 +36,9 @@ impl Kernel {
     }
 
     /// The submission. Points into `self`'s heap memory, which must outlive the operation.
-    pub(super) fn entry(&mut self) -> io::Result<squeue::Entry> {
-        let fd = Fd(self.descriptor()?);
-        Ok(match self {
+    pub(super) fn entry(&mut self) -> squeue::Entry {
+        let fd = Fd(self.descriptor().expect("checked before it came into the slab"));
+        match self {
             Self::Write { offset, buffer, durable, .. } => {
                 let flags = if *durable { libc::RWF_DSYNC } else { 0 };
                 opcode::Write::new(fd, buffer.base(), transfer(buffer.len()))
@@ -78,7 +78,7 @@ impl Kernel {
                 FUTEX2_SHARED_U32,
             )
             .build(),
-        })
+        }
     }
 
     /// What a result that is not an error means.

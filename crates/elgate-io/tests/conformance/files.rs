@@ -4,7 +4,7 @@ use crate::world::{World, count, errno};
 use elgate_io::{Buffer, Op, OpenOptions, Outcome};
 use std::path::Path;
 
-pub fn writes_are_read_back(world: &mut World) {
+pub(crate) fn writes_are_read_back(world: &mut World) {
     let file = world.file("data");
     for (offset, text) in [(0, "first"), (5_000, "far away"), (2, "over")] {
         let buffer = Buffer::copy_of(text.as_bytes());
@@ -25,7 +25,7 @@ pub fn writes_are_read_back(world: &mut World) {
     assert_eq!(same[..5_008], bytes[..]);
 }
 
-pub fn reads_stop_at_the_end(world: &mut World) {
+pub(crate) fn reads_stop_at_the_end(world: &mut World) {
     let file = world.file("short");
     world.platform.write_at(&file, 0, &[7; 10], false).unwrap();
     for (offset, expected) in [(4, 6), (10, 0), (1 << 40, 0)] {
@@ -37,7 +37,7 @@ pub fn reads_stop_at_the_end(world: &mut World) {
     }
 }
 
-pub fn durable_writes_and_syncs_complete(world: &mut World) {
+pub(crate) fn durable_writes_and_syncs_complete(world: &mut World) {
     let file = world.file("durable");
     let buffer = Buffer::copy_of(&[1; 4_096]);
     let write = Op::Write { file: file.clone(), offset: 0, buffer, durable: true };
@@ -55,7 +55,7 @@ pub fn durable_writes_and_syncs_complete(world: &mut World) {
     }
 }
 
-pub fn misaligned_direct_io_is_refused(world: &mut World) {
+pub(crate) fn misaligned_direct_io_is_refused(world: &mut World) {
     let options = OpenOptions {
         read: true,
         write: true,
@@ -91,7 +91,7 @@ pub fn misaligned_direct_io_is_refused(world: &mut World) {
     assert_eq!(&ended.buffer.unwrap()[..], &[3; 4_096]);
 }
 
-pub fn a_full_disk_is_a_completion(world: &mut World) {
+pub(crate) fn a_full_disk_is_a_completion(world: &mut World) {
     let file = world.file_on_full_disk();
     let buffer = Buffer::copy_of(&[5; 4_096]);
     let ended = world.run(Op::Write { file, offset: 0, buffer, durable: false });
@@ -100,7 +100,7 @@ pub fn a_full_disk_is_a_completion(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
-pub fn a_closed_door_is_a_completion(world: &mut World) {
+pub(crate) fn a_closed_door_is_a_completion(world: &mut World) {
     drop(world.file("closed"));
     let options = OpenOptions { read: true, ..OpenOptions::default() };
     let file = world.platform.open(&world.path("closed"), options).unwrap();
@@ -108,4 +108,18 @@ pub fn a_closed_door_is_a_completion(world: &mut World) {
     let ended = world.run(Op::Write { file, offset: 0, buffer, durable: false });
     assert_eq!(errno(&ended), libc::EBADF);
     assert_eq!(&ended.buffer.unwrap()[..], b"no");
+}
+
+pub(crate) fn appending_ignores_the_offset(world: &mut World) {
+    drop(world.file("journal"));
+    let options = OpenOptions { read: true, write: true, append: true, ..OpenOptions::default() };
+    let file = world.platform.open(&world.path("journal"), options).unwrap();
+    for text in ["one ", "two ", "three"] {
+        let buffer = Buffer::copy_of(text.as_bytes());
+        let write = Op::Write { file: file.clone(), offset: 0, buffer, durable: true };
+        assert_eq!(count(&world.run(write)), text.len());
+    }
+    let mut bytes = [0; 20];
+    let length = world.platform.read_at(&file, 0, &mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"one two three");
 }

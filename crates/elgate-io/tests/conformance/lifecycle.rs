@@ -12,7 +12,7 @@ fn panic_quietly(why: &'static str) -> ! {
     std::panic::resume_unwind(Box::new(why))
 }
 
-pub fn blocking_calls_answer(world: &mut World) {
+pub(crate) fn blocking_calls_answer(world: &mut World) {
     let path = world.path("made by a call");
     let made = world.submit(Op::Blocking(Box::new(move |platform| {
         platform.create_directories(&path)?;
@@ -41,7 +41,7 @@ pub fn blocking_calls_answer(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
-pub fn many_operations_at_once(world: &mut World) {
+pub(crate) fn many_operations_at_once(world: &mut World) {
     const OPERATIONS: usize = 1_500;
     let file = world.file("many");
     for index in 0..OPERATIONS {
@@ -65,7 +65,7 @@ pub fn many_operations_at_once(world: &mut World) {
     assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == (at / 16 % 256) as u8));
 }
 
-pub fn many_timers_at_once(world: &mut World) {
+pub(crate) fn many_timers_at_once(world: &mut World) {
     let start = world.driver.now();
     for index in 0..1_000_u64 {
         let deadline = start.after(Duration::from_micros((index * 7_919) % 3_000));
@@ -75,7 +75,7 @@ pub fn many_timers_at_once(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
-pub fn tokens_may_repeat(world: &mut World) {
+pub(crate) fn tokens_may_repeat(world: &mut World) {
     let deadline = world.driver.now().after(Duration::from_secs(3_600));
     for _ in 0..3 {
         world.driver.submit(u64::MAX, Op::Timer { deadline });
@@ -87,7 +87,7 @@ pub fn tokens_may_repeat(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 1);
 }
 
-pub fn cancelling_what_is_unknown_is_harmless(world: &mut World) {
+pub(crate) fn cancelling_what_is_unknown_is_harmless(world: &mut World) {
     world.driver.cancel(99);
     let token = world.submit(Op::Timer { deadline: world.driver.now() });
     world.wait(token);
@@ -96,7 +96,7 @@ pub fn cancelling_what_is_unknown_is_harmless(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
-pub fn dropping_with_operations_under_way(world: &mut World) {
+pub(crate) fn dropping_with_operations_under_way(world: &mut World) {
     let word = Arc::new(AtomicU32::new(1));
     let (listener, address) = world.listen();
     let (near, _far) = world.connect(&listener, address);

@@ -53,7 +53,8 @@ suite! {
         durable_writes_and_syncs_complete,
         misaligned_direct_io_is_refused,
         a_full_disk_is_a_completion,
-        a_closed_door_is_a_completion;
+        a_closed_door_is_a_completion,
+        appending_ignores_the_offset;
     sockets:
         nobody_listening_is_refused,
         accept_and_talk,

@@ -3,13 +3,13 @@
 use crate::world::{World, count, errno};
 use elgate_io::{Buffer, Op, Outcome};
 
-pub fn nobody_listening_is_refused(world: &mut World) {
+pub(crate) fn nobody_listening_is_refused(world: &mut World) {
     let (listener, address) = world.listen();
     drop(listener);
     assert_eq!(errno(&world.run(Op::Connect { address })), libc::ECONNREFUSED);
 }
 
-pub fn accept_and_talk(world: &mut World) {
+pub(crate) fn accept_and_talk(world: &mut World) {
     let (listener, address) = world.listen();
     // Both orders: accept before anybody has come, and after.
     let (near, far) = world.connect(&listener, address);
@@ -32,7 +32,7 @@ pub fn accept_and_talk(world: &mut World) {
     assert!(matches!(world.wait(accepting).result, Ok(Outcome::Accepted(..))));
 }
 
-pub fn much_data_in_parts(world: &mut World) {
+pub(crate) fn much_data_in_parts(world: &mut World) {
     const BYTES: usize = 6_000_000;
     let (listener, address) = world.listen();
     let (near, far) = world.connect(&listener, address);
@@ -69,7 +69,7 @@ pub fn much_data_in_parts(world: &mut World) {
     assert_eq!(sent, BYTES);
 }
 
-pub fn peer_close_is_end_of_stream(world: &mut World) {
+pub(crate) fn peer_close_is_end_of_stream(world: &mut World) {
     let (listener, address) = world.listen();
     let (near, far) = world.connect(&listener, address);
     world.send_all(&near, b"last words");
@@ -86,7 +86,7 @@ pub fn peer_close_is_end_of_stream(world: &mut World) {
     assert!(world.receive(&far).is_empty(), "and stays so");
 }
 
-pub fn sending_to_a_closed_peer_fails(world: &mut World) {
+pub(crate) fn sending_to_a_closed_peer_fails(world: &mut World) {
     let (listener, address) = world.listen();
     let (near, far) = world.connect(&listener, address);
     drop(far);
@@ -107,7 +107,7 @@ pub fn sending_to_a_closed_peer_fails(world: &mut World) {
     panic!("a thousand sends to nobody");
 }
 
-pub fn cancelled_socket_operations_return_their_buffers(world: &mut World) {
+pub(crate) fn cancelled_socket_operations_return_their_buffers(world: &mut World) {
     let (listener, address) = world.listen();
     let (near, far) = world.connect(&listener, address);
     let buffer = Buffer::with_capacity(4_096);
@@ -128,7 +128,7 @@ pub fn cancelled_socket_operations_return_their_buffers(world: &mut World) {
     assert_eq!(world.receive(&near), b"x");
 }
 
-pub fn operations_on_the_wrong_kind_of_handle_fail(world: &mut World) {
+pub(crate) fn operations_on_the_wrong_kind_of_handle_fail(world: &mut World) {
     let (listener, address) = world.listen();
     let (near, _far) = world.connect(&listener, address);
     let buffer = Buffer::copy_of(b"beyond");

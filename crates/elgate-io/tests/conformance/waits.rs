@@ -14,7 +14,7 @@ fn word(value: u32) -> (Arc<AtomicU32>, FutexWord) {
     (word, named)
 }
 
-pub fn timers_end_in_order(world: &mut World) {
+pub(crate) fn timers_end_in_order(world: &mut World) {
     let start = world.driver.now();
     let at = |millis| start.after(Duration::from_millis(millis));
     let late = world.submit(Op::Timer { deadline: at(30) });
@@ -26,14 +26,14 @@ pub fn timers_end_in_order(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
-pub fn timers_of_the_past_end_at_once(world: &mut World) {
+pub(crate) fn timers_of_the_past_end_at_once(world: &mut World) {
     let token = world.submit(Op::Timer { deadline: Monotonic(0) });
     world.begin();
     assert_eq!(world.driver.in_flight(), 0);
     assert!(matches!(world.wait(token).result, Ok(Outcome::Done)));
 }
 
-pub fn cancelled_timers_end_early(world: &mut World) {
+pub(crate) fn cancelled_timers_end_early(world: &mut World) {
     let start = world.driver.now();
     let token = world.submit(Op::Timer { deadline: start.after(Duration::from_secs(3_600)) });
     world.begin();
@@ -42,13 +42,13 @@ pub fn cancelled_timers_end_early(world: &mut World) {
     assert!(world.driver.now().since(start) < Duration::from_secs(3_600));
 }
 
-pub fn futex_mismatch_ends_at_once(world: &mut World) {
+pub(crate) fn futex_mismatch_ends_at_once(world: &mut World) {
     let (_owner, word) = word(5);
     let ended = world.run(Op::FutexWait { word, expected: 6 });
     assert!(matches!(ended.result, Ok(Outcome::Done)));
 }
 
-pub fn futex_ends_when_the_word_changes(world: &mut World) {
+pub(crate) fn futex_ends_when_the_word_changes(world: &mut World) {
     let (owner, word) = word(5);
     let token = world.submit(Op::FutexWait { word, expected: 5 });
     world.begin();
@@ -67,7 +67,7 @@ pub fn futex_ends_when_the_word_changes(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
-pub fn cancelled_futex_wait_ends(world: &mut World) {
+pub(crate) fn cancelled_futex_wait_ends(world: &mut World) {
     let (_owner, word) = word(5);
     let token = world.submit(Op::FutexWait { word, expected: 5 });
     world.begin();
@@ -76,7 +76,7 @@ pub fn cancelled_futex_wait_ends(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
-pub fn a_limited_wait_ends(world: &mut World) {
+pub(crate) fn a_limited_wait_ends(world: &mut World) {
     let deadline = world.driver.now().after(Duration::from_millis(3));
     let mut nothing = Vec::new();
     while world.driver.now() < deadline {
@@ -89,7 +89,7 @@ pub fn a_limited_wait_ends(world: &mut World) {
     assert!(nothing.is_empty());
 }
 
-pub fn a_wake_before_the_wait_is_not_lost(world: &mut World) {
+pub(crate) fn a_wake_before_the_wait_is_not_lost(world: &mut World) {
     let waker = world.driver.waker();
     let start = world.driver.now();
     let mut nothing = Vec::new();

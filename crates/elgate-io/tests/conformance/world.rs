@@ -14,13 +14,13 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A submission queue far smaller than what the cases submit at once.
-pub const OPTIONS: DriverOptions =
+pub(crate) const OPTIONS: DriverOptions =
     DriverOptions { ring_entries: 32, file_threads: 3, blocking_threads: 2 };
 
-pub struct World {
-    pub driver: Box<dyn Driver>,
-    pub platform: Arc<dyn Platform>,
-    pub sim: Option<SimWorld>,
+pub(crate) struct World {
+    pub(crate) driver: Box<dyn Driver>,
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) sim: Option<SimWorld>,
     directory: PathBuf,
     stash: Vec<Completion>,
     next_token: Token,
@@ -29,7 +29,7 @@ pub struct World {
 
 impl World {
     /// `None`, aloud, where this machine refuses io_uring.
-    pub fn uring(case: &str) -> Option<Self> {
+    pub(crate) fn uring(case: &str) -> Option<Self> {
         match open_driver(BackendChoice::Uring, &OPTIONS) {
             Ok(driver) => Some(Self::os(driver)),
             Err(error) => {
@@ -39,11 +39,11 @@ impl World {
         }
     }
 
-    pub fn poll() -> Self {
+    pub(crate) fn poll() -> Self {
         Self::os(open_driver(BackendChoice::Poll, &OPTIONS).unwrap())
     }
 
-    pub fn sim(seed: u64) -> Self {
+    pub(crate) fn sim(seed: u64) -> Self {
         let sim = SimWorld::new(seed);
         let plan = FaultPlan { partial_transfer_per_mille: 300, ..FaultPlan::default() };
         sim.set_faults(plan);
@@ -78,18 +78,18 @@ impl World {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    pub fn file(&self, name: &str) -> File {
+    pub(crate) fn file(&self, name: &str) -> File {
         let options =
             OpenOptions { read: true, write: true, create: true, ..OpenOptions::default() };
         self.platform.open(&self.path(name), options).unwrap()
     }
 
     /// A file on a disk without any space left.
-    pub fn file_on_full_disk(&self) -> File {
+    pub(crate) fn file_on_full_disk(&self) -> File {
         match &self.sim {
             None => {
                 let options = OpenOptions { write: true, ..OpenOptions::default() };
@@ -103,18 +103,18 @@ impl World {
         }
     }
 
-    pub fn listen(&self) -> (Listener, SocketAddr) {
+    pub(crate) fn listen(&self) -> (Listener, SocketAddr) {
         self.platform.listen("127.0.0.1:0".parse().unwrap()).unwrap()
     }
 
-    pub fn submit(&mut self, op: Op) -> Token {
+    pub(crate) fn submit(&mut self, op: Op) -> Token {
         self.next_token += 1;
         self.driver.submit(self.next_token, op);
         self.next_token
     }
 
     /// Polls until the operation has ended.
-    pub fn wait(&mut self, token: Token) -> Completion {
+    pub(crate) fn wait(&mut self, token: Token) -> Completion {
         let deadline = self.driver.now().after(LIMIT);
         loop {
             if let Some(index) = self.stash.iter().position(|found| found.token == token) {
@@ -126,7 +126,7 @@ impl World {
     }
 
     /// Polls until so many operations have ended, and returns them in that order.
-    pub fn wait_for(&mut self, count: usize) -> Vec<Completion> {
+    pub(crate) fn wait_for(&mut self, count: usize) -> Vec<Completion> {
         let deadline = self.driver.now().after(LIMIT);
         while self.stash.len() < count {
             assert!(self.driver.now() < deadline, "{} of {count} ended", self.stash.len());
@@ -135,17 +135,17 @@ impl World {
         std::mem::take(&mut self.stash)
     }
 
-    pub fn run(&mut self, op: Op) -> Completion {
+    pub(crate) fn run(&mut self, op: Op) -> Completion {
         let token = self.submit(op);
         self.wait(token)
     }
 
     /// Starts what was submitted, as far as that needs a poll.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.driver.poll(Wait::Never, &mut self.stash).unwrap();
     }
 
-    pub fn connect(&mut self, listener: &Listener, address: SocketAddr) -> (Socket, Socket) {
+    pub(crate) fn connect(&mut self, listener: &Listener, address: SocketAddr) -> (Socket, Socket) {
         let connecting = self.submit(Op::Connect { address });
         let accepting = self.submit(Op::Accept { listener: listener.clone() });
         let near = match self.wait(connecting).result.unwrap() {
@@ -162,7 +162,7 @@ impl World {
     }
 
     /// Sends everything, however many sends it takes.
-    pub fn send_all(&mut self, socket: &Socket, bytes: &[u8]) {
+    pub(crate) fn send_all(&mut self, socket: &Socket, bytes: &[u8]) {
         let mut buffer = Buffer::copy_of(bytes);
         let mut offset = 0;
         while offset < bytes.len() {
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    pub fn receive(&mut self, socket: &Socket) -> Vec<u8> {
+    pub(crate) fn receive(&mut self, socket: &Socket) -> Vec<u8> {
         let buffer = Buffer::with_capacity(4_096);
         let ended = self.run(Op::Receive { socket: socket.clone(), buffer });
         let buffer = ended.buffer.as_ref().unwrap();
@@ -182,7 +182,7 @@ impl World {
 }
 
 /// The bytes a successful operation moved.
-pub fn count(completion: &Completion) -> usize {
+pub(crate) fn count(completion: &Completion) -> usize {
     match &completion.result {
         Ok(Outcome::Bytes(count)) => *count,
         other => panic!("{other:?}"),
@@ -190,7 +190,7 @@ pub fn count(completion: &Completion) -> usize {
 }
 
 /// The error number an operation failed with.
-pub fn errno(completion: &Completion) -> i32 {
+pub(crate) fn errno(completion: &Completion) -> i32 {
     match &completion.result {
         Err(error) => error.raw_os_error().unwrap_or_else(|| panic!("no number: {error}")),
         Ok(outcome) => panic!("succeeded: {outcome:?}"),
