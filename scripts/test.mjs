@@ -4,6 +4,7 @@
 //   npm test -- --list                  the steps
 //   npm test -- --only rust,layout      some of them, with what they need
 
+import { BuildFailed } from './lib/build.mjs';
 import { endChildrenOnSignal, run } from './lib/process.mjs';
 import { bold, duration, fail, green, heading, red, secondsSince, yellow } from './lib/report.mjs';
 import { MissingTool, requireBuildTools } from './lib/tools.mjs';
@@ -32,15 +33,16 @@ function selection(args) {
 
 /** Runs one step. Whatever it does, the outcome is counts and a reason, never an exception. */
 async function perform(step, results, context) {
-  const broken = (step.needs ?? []).find((need) => results.get(need)?.failed > 0);
-  if (broken !== undefined) return { ...none(), skipped: 1, reason: `not run: '${broken}' failed` };
+  const missing = (step.needs ?? []).find((need) => results.get(need)?.isMissing);
+  if (missing !== undefined) return { ...none(), skipped: 1, reason: `not run without '${missing}'`, isMissing: true };
   try {
     const outcome = await step.run(context);
-    return countsOf(step.counts ?? 'check', outcome ?? { ok: true, text: '', reason: '' });
+    const counts = countsOf(step.counts ?? 'check', outcome ?? { ok: true, text: '', reason: '' });
+    return { ...counts, isMissing: counts.failed > 0 };
   } catch (error) {
-    if (error instanceof Skip) return { ...none(), skipped: 1, reason: error.message };
-    console.error(error);
-    return { ...none(), failed: 1, reason: error.message.split('\n')[0] };
+    if (error instanceof Skip) return { ...none(), skipped: 1, reason: error.message, isMissing: true };
+    if (!(error instanceof BuildFailed)) console.error(error);
+    return { ...none(), failed: 1, reason: error.message.split('\n')[0], isMissing: true };
   }
 }
 

@@ -51,6 +51,9 @@ async function actionlint() {
   return program;
 }
 
+/** What everything needs that uses the library or the command. */
+const BUILT = ['install', 'typescript', 'native'];
+
 export const STEPS = [
   {
     name: 'programs',
@@ -115,14 +118,14 @@ export const STEPS = [
     name: 'node',
     title: 'library and command',
     counts: 'ava',
-    needs: ['install', 'typescript', 'native'],
+    needs: BUILT,
     run: (context) => context.run(ELGATE_SUITE.command, ELGATE_SUITE.args, { cwd: ELGATE_SUITE.cwd }),
   },
   {
     name: 'poll',
     title: 'library and command on the poll backend',
     counts: 'ava',
-    needs: ['node'],
+    needs: BUILT,
     run: (context) =>
       context.run(ELGATE_SUITE.command, ELGATE_SUITE.args, { cwd: ELGATE_SUITE.cwd, env: { ELGATE_BACKEND: 'poll' } }),
   },
@@ -130,14 +133,14 @@ export const STEPS = [
     name: 'no-uring',
     title: 'library and command where seccomp forbids io_uring',
     counts: 'ava',
-    needs: ['node'],
+    needs: BUILT,
     run: (context) => withoutUring(context, cargo, ELGATE_SUITE),
   },
   {
     name: 'unprivileged',
     title: "library and command as user 'nobody' with 64 KiB of lockable memory",
     counts: 'ava',
-    needs: ['node'],
+    needs: BUILT,
     run(context) {
       if (process.getuid() !== 0) throw new Skip('needs root, to become somebody else');
       requirePrograms(context, ['setpriv', 'prlimit']);
@@ -148,20 +151,20 @@ export const STEPS = [
     name: 'readme',
     title: 'what README.md shows',
     counts: 'node',
-    needs: ['node'],
+    needs: BUILT,
     run: (context) => nodeTest(context, ['tests/readme/readme.test.mjs']),
   },
   {
     name: 'packed',
     title: 'packed, installed elsewhere, used',
-    needs: ['node'],
+    needs: BUILT,
     run: packed,
   },
   {
     name: 'crash',
     title: 'real daemon, real data, SIGKILL at named sites and at random',
     counts: 'own',
-    needs: ['node', 'failpoints'],
+    needs: [...BUILT, 'failpoints'],
     run(context) {
       requirePrograms(context, ['nginx', 'wrk']);
       const suite = 'tests/crash/run.mjs';
@@ -173,7 +176,7 @@ export const STEPS = [
     name: 'bench',
     title: 'benchmarks, one tiny round each',
     counts: 'own',
-    needs: ['node'],
+    needs: BUILT,
     run(context) {
       requirePrograms(context, ['redis-server']);
       return context.run(process.execPath, ['bench/smoke.mjs'], { cwd: root });
