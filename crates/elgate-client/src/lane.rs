@@ -244,7 +244,7 @@ impl Lane {
                 self.bell.wait_until_answered();
             }
             let orphaned = || !ready && !producer.consumer_alive() && producer.replaced();
-            if producer.poisoned() || orphaned() {
+            if producer.poisoned() || producer.evicted() || orphaned() {
                 self.follow(&producer);
             }
         }

@@ -398,7 +398,7 @@ impl Consumer {
     /// Wait for a second at most: a producer that is killed between clearing the flag and waking
     /// leaves the wake to the timeout.
     pub fn prepare_sleep(&mut self) -> bool {
-        self.check_tail();
+        self.check_control();
         if self.poisoned.is_some() {
             return false;
         }
@@ -432,13 +432,16 @@ impl Consumer {
             && matches!(protocol::peek(&*self.ring, self.read), Peek::Claimed { .. })
     }
 
-    /// Finds a tail that no correct step produces; a scribbled tail would stop producers for ever.
-    pub(crate) fn check_tail(&mut self) {
+    /// Finds control words that no correct step produces: a scribbled tail, or a mark that the ring
+    /// was given up, would stop producers for ever.
+    pub(crate) fn check_control(&mut self) {
         // Pairs with the tail CAS: a tail beyond `read` proves that the claim at `read` is visible.
         let tail = self.ring.tail().load(Ordering::Acquire);
         let unclaimed =
             self.unread_slots() > 0 && protocol::peek(&*self.ring, self.read) == Peek::Empty;
-        if tail < self.read || tail > self.head + SLOTS || (tail > self.read && unclaimed) {
+        let marked = self.ring.poisoned().load(Ordering::Relaxed) != 0; // only we set it
+        let astray = tail < self.read || tail > self.head + SLOTS;
+        if marked || astray || (tail > self.read && unclaimed) {
             self.poison(tail);
         }
     }

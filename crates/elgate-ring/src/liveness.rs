@@ -23,7 +23,7 @@ impl Consumer {
     /// Makes a system call per attached participant: call it about once a second, and when a claim
     /// has been in the way for more than a millisecond.
     pub fn recover_dead(&mut self) -> usize {
-        self.check_tail();
+        self.check_control();
         let mut aborted = 0;
         let mut proofs = [None; PARTICIPANTS];
         let mut busy = [false; PARTICIPANTS];

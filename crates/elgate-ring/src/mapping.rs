@@ -68,6 +68,8 @@ pub(crate) struct RingMap {
     memory: memmap2::MmapRaw,
     file: File,
     path: PathBuf,
+    /// Read once: what identifies completions must not change under anybody's hands.
+    ring_id: u64,
 }
 
 impl RingMap {
@@ -78,8 +80,9 @@ impl RingMap {
             RING_BYTES as u64,
             RingError::Missing { path: path.to_owned() },
         )?;
-        let map = Self::map(file, path)?;
+        let mut map = Self::map(file, path)?;
         map.check_geometry()?;
+        map.ring_id = map.u64_at(offset::RING_ID).load(Ordering::Relaxed);
         Ok(map)
     }
 
@@ -91,12 +94,13 @@ impl RingMap {
         first: u64,
     ) -> Result<Self, RingError> {
         let file = files::create_sized(temporary, RING_BYTES as u64, options.mode)?;
-        let map = Self::map(file, temporary)?;
+        let mut map = Self::map(file, temporary)?;
+        map.ring_id = elgate_io::ids::random_u64();
         map.u32_at(offset::VERSION).store(layout::VERSION, Ordering::Relaxed);
         map.u32_at(offset::CONTROL_BYTES).store(CONTROL_BYTES as u32, Ordering::Relaxed);
         map.u32_at(offset::SLOT_BYTES).store(SLOT_BYTES as u32, Ordering::Relaxed);
         map.u32_at(offset::SLOT_COUNT).store(SLOT_COUNT as u32, Ordering::Relaxed);
-        map.u64_at(offset::RING_ID).store(elgate_io::ids::random_u64() | 1, Ordering::Relaxed);
+        map.u64_at(offset::RING_ID).store(map.ring_id, Ordering::Relaxed);
         map.tail().store(first, Ordering::Relaxed);
         map.head().store(first, Ordering::Relaxed);
         for position in first..first + SLOTS {
@@ -113,7 +117,7 @@ impl RingMap {
             .len(RING_BYTES)
             .map_raw(&file)
             .map_err(|source| RingError::Io { action: "map", path: path.to_owned(), source })?;
-        Ok(Self { memory, file, path: path.to_owned() })
+        Ok(Self { memory, file, path: path.to_owned(), ring_id: 0 })
     }
 
     fn check_geometry(&self) -> Result<(), RingError> {
@@ -188,7 +192,7 @@ impl RingMap {
     }
 
     pub(crate) fn ring_id(&self) -> u64 {
-        self.u64_at(offset::RING_ID).load(Ordering::Relaxed)
+        self.ring_id
     }
 
     pub(crate) fn poisoned(&self) -> &AtomicU32 {

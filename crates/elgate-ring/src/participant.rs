@@ -102,19 +102,21 @@ impl Seat {
         self.fork.is_child()
     }
 
+    /// Whether the ring still names us at this place.
+    pub(crate) fn is_held(&self) -> bool {
+        // Pairs with the release stores in `take` and `free_if_dead`.
+        self.ring.participant(self.index).load(Ordering::Acquire) == self.word.0
+    }
+
     /// Frees the place at once. Only when nothing of this participant is left in the ring.
     pub(crate) fn vacate(&self) {
         let vacant = self.word.vacated();
-        if is_ours(&self.ring, self.index, self.word) {
+        if self.is_held() {
             self.acks.remove_file();
             // Release: the next one to take the place sees the file gone.
             self.ring.participant(self.index).store(vacant.0, Ordering::Release);
         }
     }
-}
-
-fn is_ours(ring: &RingMap, index: u16, word: ParticipantWord) -> bool {
-    ring.participant(index).load(Ordering::Acquire) == word.0 // pairs with the store in `take`
 }
 
 /// Whether a consumer lives: whether byte 0 of the ring file is locked.

@@ -293,6 +293,13 @@ impl Producer {
         is_poisoned(&self.ring)
     }
 
+    /// Whether somebody has overwritten this producer's place in the ring, so that it will hear of
+    /// nothing any more: attach anew.
+    #[must_use]
+    pub fn evicted(&self) -> bool {
+        !self.seat.is_held()
+    }
+
     /// Whether another ring, or none, has taken this one's name. Makes a system call.
     #[must_use]
     pub fn replaced(&self) -> bool {

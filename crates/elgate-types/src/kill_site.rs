@@ -1,8 +1,8 @@
-//! Named places where a test may end this process with SIGKILL.
+//! Named places where a test may end this process with SIGKILL, or stop it with SIGSTOP.
 //!
 //! With the `failpoints` feature, `ELGATE_KILL_SITE=<name>:<n>` ends the process the n-th time
-//! execution passes the site of that name. Without the feature a site costs nothing and the
-//! variable is not read. The names in use are listed in [`ALL`], so a test can prove that it
+//! execution passes the site of that name, and `ELGATE_STOP_SITE=<name>:<n>` stops it. Without the feature a site costs nothing and the
+//! variables are not read. The names in use are listed in [`ALL`], so a test can prove that it
 //! visited each of them.
 
 /// Every site in the code base. A site not listed here does not compile away silently: passing it
@@ -38,12 +38,26 @@ mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    static TARGET: OnceLock<Option<(String, AtomicI64)>> = OnceLock::new();
+    static KILL: OnceLock<Option<Target>> = OnceLock::new();
+    static STOP: OnceLock<Option<Target>> = OnceLock::new();
+
+    /// A site, and how often it is still to be passed.
+    type Target = (String, AtomicI64);
 
     pub(super) fn pass(name: &'static str) {
         debug_assert!(super::ALL.contains(&name), "kill site {name} is missing from ALL");
-        let target = TARGET.get_or_init(|| {
-            let setting = std::env::var("ELGATE_KILL_SITE").ok()?;
+        signal_at(name, &KILL, "ELGATE_KILL_SITE", libc::SIGKILL);
+        signal_at(name, &STOP, "ELGATE_STOP_SITE", libc::SIGSTOP);
+    }
+
+    fn signal_at(
+        name: &str,
+        target: &OnceLock<Option<Target>>,
+        variable: &str,
+        signal: libc::c_int,
+    ) {
+        let target = target.get_or_init(|| {
+            let setting = std::env::var(variable).ok()?;
             let (site, count) = setting.rsplit_once(':')?;
             Some((site.to_owned(), AtomicI64::new(count.parse().ok()?)))
         });
@@ -51,8 +65,11 @@ mod armed {
             && site == name
             && remaining.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            // SAFETY: getpid and kill take no pointers; SIGKILL to oneself does not return.
-            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            // To this thread, not to the process: another thread could take the signal while this
+            // one ran on past the site.
+            // SAFETY: raise takes no pointers; SIGKILL does not return, and after SIGSTOP
+            // execution goes on here once somebody continues the process.
+            unsafe { libc::raise(signal) };
         }
     }
 }
