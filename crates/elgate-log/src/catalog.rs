@@ -27,8 +27,10 @@ pub(crate) struct Entry {
     pub(crate) header: SegmentHeader,
     /// The file's size.
     pub(crate) file_bytes: u64,
-    /// First LSN, once a batch was seen in it.
+    /// First LSN of the first valid batch seen in it.
     pub(crate) first_lsn: Option<Lsn>,
+    /// Whether something other than a valid batch comes before that: damage, or a torn write.
+    pub(crate) begins_damaged: bool,
 }
 
 /// The segments of one log, by sequence.
@@ -108,6 +110,7 @@ impl Catalog {
                     header: segment.header,
                     file_bytes: file.bytes,
                     first_lsn: None,
+                    begins_damaged: false,
                 }),
             }
         }
@@ -139,34 +142,44 @@ impl Catalog {
         self.names.sort();
         if names != self.names {
             *self = Self::load(platform, dir, self.log_id, None)?;
-            return Ok(());
         }
         for index in 0..self.entries.len() {
             if self.entries[index].first_lsn.is_none() {
                 self.find_first(platform, index)?;
             }
         }
+        self.find_damaged_firsts(platform)
+    }
+
+    /// Finds where segments begin whose first batch is not valid, by their first valid one. A
+    /// blank segment behind all others is only a prepared one; a blank beginning before others
+    /// is damage.
+    pub(crate) fn find_damaged_firsts(&mut self, platform: &dyn Platform) -> Result<(), IoFault> {
+        let last_begun = self.entries.iter().rposition(|entry| entry.first_lsn.is_some());
+        let mut next_first = None;
+        for (index, entry) in self.entries.iter_mut().enumerate().rev() {
+            if entry.first_lsn.is_none()
+                && let Some(mut file) = reopen(platform, entry)?
+            {
+                let start = SEGMENT_HEADER_BYTES as u64;
+                let is_blank = file.is_blank(platform, start).at("read", &entry.path)?;
+                let is_last = last_begun.is_none_or(|last| index > last);
+                if !(is_blank && is_last) {
+                    let found = Aftermath::survey(platform, &mut file, start, Lsn(1), 0);
+                    let later = found.at("read", &entry.path)?.later;
+                    entry.first_lsn = later.map(|(_, header)| header.first_lsn).or(next_first);
+                    entry.begins_damaged = true;
+                }
+            }
+            next_first = entry.first_lsn.or(next_first);
+        }
         Ok(())
     }
 
-    /// Finds where segments begin whose first batch is damaged, by their first valid one. Only
-    /// those before the last one with batches: behind it, there is nothing to be begun.
-    pub(crate) fn find_damaged_firsts(&mut self, platform: &dyn Platform) -> Result<(), IoFault> {
-        let Some(last) = self.entries.iter().rposition(|entry| entry.first_lsn.is_some()) else {
-            return Ok(());
-        };
-        let mut next_first = self.entries[last].first_lsn;
-        for entry in self.entries[..last].iter_mut().rev() {
-            if entry.first_lsn.is_none() {
-                let Some(mut file) = reopen(platform, entry)? else { continue };
-                let start = SEGMENT_HEADER_BYTES as u64;
-                let found = Aftermath::survey(platform, &mut file, start, Lsn(1), 0);
-                let later = found.at("read", &entry.path)?.later;
-                entry.first_lsn = later.map(|(_, header)| header.first_lsn).or(next_first);
-            }
-            next_first = entry.first_lsn;
-        }
-        Ok(())
+    /// The first segment behind the one at `index` that holds anything.
+    pub(crate) fn next_used(&self, index: usize) -> Option<usize> {
+        let used = |entry: &Entry| entry.first_lsn.is_some() || entry.begins_damaged;
+        (index + 1..self.entries.len()).find(|next| used(&self.entries[*next]))
     }
 
     /// Where the LSNs of the segment at `index` end: where a later segment begins. Of two

@@ -8,7 +8,7 @@
 //! writer's direct writes to stumble over.
 
 use crate::batch::BatchHeader;
-use crate::catalog::{Catalog, reopen};
+use crate::catalog::{Catalog, Entry, reopen};
 use crate::damage::{Aftermath, missing, salvage};
 use crate::error::{AtPath, IoFault, ReadError};
 use crate::head::HeadView;
@@ -63,6 +63,15 @@ pub enum GapReason {
     Removed,
     /// They are damaged; recovery copies what is left of them to the quarantine folder.
     Damaged,
+}
+
+impl std::fmt::Display for GapReason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Removed => "removed by retention",
+            Self::Damaged => "damaged on disk",
+        })
+    }
 }
 
 /// Records in memory of their own.
@@ -162,7 +171,7 @@ impl LogReader {
             return Err(ReadError::NoLog { dir: dir.to_owned() });
         }
         catalog.find_damaged_firsts(&*platform)?;
-        let first = catalog.entries.iter().find_map(|entry| entry.first_lsn).unwrap_or(Lsn(1));
+        let first = first_kept(&catalog, head.as_ref());
         let mut reader = Self {
             platform,
             dir: dir.to_owned(),
@@ -240,31 +249,35 @@ impl LogReader {
         }
         let log_id = self.catalog.log_id.unwrap_or_default();
         let Some(head) = &self.head else { return Limit { promised: Lsn::ZERO, is_live: false } };
-        // The watermark is read after the writer was seen alive: before that it may be stale,
-        // with a writer about to publish what its recovery has cut.
         let is_live = head.writer_is_alive(&*self.platform);
-        match head.watermarks(log_id) {
-            Some(marks) if is_live => Limit { promised: head.readable(&marks), is_live },
-            Some(marks) => Limit { promised: marks.durable, is_live },
-            None => Limit { promised: Lsn::ZERO, is_live: false },
-        }
+        let promised = head
+            .watermarks(log_id)
+            .map_or(Lsn::ZERO, |marks| if is_live { head.readable(&marks) } else { marks.durable });
+        Limit { promised, is_live }
     }
 
     /// One step: finds what is at the position.
     fn advance(&mut self) -> Result<ReadBatch, ReadError> {
-        let limit = self.limit();
-        if limit.is_live && self.position > limit.promised {
-            return Ok(ReadBatch::CaughtUp);
-        }
+        let mut limit = self.limit();
         let mut is_fresh = false;
         loop {
+            if limit.is_live && self.position > limit.promised {
+                return Ok(ReadBatch::CaughtUp);
+            }
             if self.open.is_none()
                 && let Some(gap) = self.locate()?
             {
                 return Ok(gap);
             }
             if let Some(batch) = self.read_here(limit)? {
-                return Ok(ReadBatch::Records(batch));
+                let again = if limit.is_live { limit } else { self.limit() };
+                if again.is_live == limit.is_live {
+                    return Ok(ReadBatch::Records(batch));
+                }
+                // A writer has come meanwhile, and this may be what it is just writing.
+                limit = again;
+                self.open = None;
+                continue;
             }
             if !is_fresh {
                 // What was read ahead may be older than the watermark, and the log may have gone
@@ -273,7 +286,10 @@ impl LogReader {
                 self.refresh()?;
                 continue;
             }
-            return self.explain(limit);
+            if let Some(batch) = self.explain(limit)? {
+                return Ok(batch);
+            }
+            is_fresh = false;
         }
     }
 
@@ -307,19 +323,33 @@ impl LogReader {
         let entries = &self.catalog.entries;
         let begins_before = |first: Option<Lsn>| first.is_some_and(|first| first <= self.position);
         let found = entries.iter().rposition(|entry| begins_before(entry.first_lsn));
-        let Some(index) = found else {
-            let first = entries.iter().find_map(|entry| entry.first_lsn);
-            return Ok(first.filter(|first| *first > self.position).map(|first| ReadBatch::Gap {
-                from: self.position,
-                to: Lsn(first.0 - 1),
-                reason: GapReason::Removed,
-            }));
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let used = |entry: &Entry| entry.first_lsn.is_some() || entry.begins_damaged;
+                let Some(index) = entries.iter().position(used) else { return Ok(None) };
+                if let (false, Some(first)) =
+                    (entries[index].begins_damaged, entries[index].first_lsn)
+                {
+                    let (from, to) = (self.position, Lsn(first.0 - 1));
+                    return Ok(Some(ReadBatch::Gap { from, to, reason: GapReason::Removed }));
+                }
+                index
+            }
         };
-        if let Some(file) = reopen(&*self.platform, &entries[index])? {
-            self.open =
-                Some(OpenSegment { file, index, offset: SEGMENT_HEADER_BYTES as u64, epoch: 0 });
-        }
+        self.enter(index)?;
         Ok(None)
+    }
+
+    fn enter(&mut self, index: usize) -> Result<(), IoFault> {
+        let file = reopen(&*self.platform, &self.catalog.entries[index])?;
+        self.open = file.map(|file| OpenSegment {
+            file,
+            index,
+            offset: SEGMENT_HEADER_BYTES as u64,
+            epoch: 0,
+        });
+        Ok(())
     }
 
     /// Reads on in the open segment. `None`: what comes next is not there.
@@ -367,49 +397,53 @@ impl LogReader {
     }
 
     /// The position is not where it should be: at the end, in a later segment, or damaged.
-    fn explain(&mut self, limit: Limit) -> Result<ReadBatch, ReadError> {
+    /// `None`: look again, there.
+    fn explain(&mut self, limit: Limit) -> Result<Option<ReadBatch>, ReadError> {
         let Some(open) = &mut self.open else {
-            return Ok(self.nothing_open(limit));
+            return Ok(Some(self.nothing_open(limit)));
         };
+        let path = open.file.path.clone();
         let place = (open.file.header.sequence, open.offset);
         let is_promised = limit.promised >= self.position;
-        if !is_promised && self.known_end == Some(place) {
-            let path = open.file.path.clone();
-            if open.file.is_blank(&*self.platform, open.offset).at("read", &path)? {
-                return Ok(ReadBatch::CaughtUp);
-            }
+        if !is_promised
+            && self.known_end == Some(place)
+            && self.catalog.next_used(open.index).is_none()
+            && open.file.is_blank(&*self.platform, open.offset).at("read", &path)?
+        {
+            return Ok(Some(ReadBatch::CaughtUp));
         }
-        let path = open.file.path.clone();
-        let after = Aftermath::survey(
-            &*self.platform,
-            &mut open.file,
-            open.offset,
-            self.position,
-            open.epoch,
-        )
-        .at("read", &path)?;
+        let (offset, epoch) = (open.offset, open.epoch);
+        let after =
+            Aftermath::survey(&*self.platform, &mut open.file, offset, self.position, epoch)
+                .at("read", &path)?;
+        let next_used = self.catalog.next_used(open.index);
+        if let Some(next) = next_used.filter(|next| self.catalog.entries[*next].begins_damaged)
+            && after.dirty_end == offset
+        {
+            // This segment ends here; whatever is wrong is wrong with the next one.
+            self.enter(next)?;
+            return Ok(None);
+        }
         let ceiling = self.catalog.superseded_from(open.index);
-        let later =
-            after.later.filter(|(_, header)| ceiling.is_none_or(|end| header.first_lsn < end));
-        let proven = is_promised || after.states >= self.position || ceiling.is_some();
-        if !proven {
+        let later = after.later.filter(|(_, it)| ceiling.is_none_or(|end| it.first_lsn < end));
+        let goes_on = next_used.is_some_and(|next| !self.catalog.entries[next].begins_damaged);
+        if !(is_promised || after.states >= self.position || goes_on) {
             self.known_end = Some(place);
-            return Ok(ReadBatch::CaughtUp);
+            return Ok(Some(ReadBatch::CaughtUp));
         }
         let next = match (later, ceiling) {
             (Some((_, header)), _) => header.first_lsn,
             (None, Some(ceiling)) => ceiling,
             (None, None) => limit.promised.max(after.states).next(),
         };
-        let range = open.offset..later.map_or(after.dirty_end, |(offset, _)| offset);
-        self.salvage(range, self.position..next)?;
-        let Some(open) = &mut self.open else { return Ok(ReadBatch::CaughtUp) };
-        match later {
-            Some((offset, _)) => open.offset = offset,
-            None if ceiling.is_some() => self.open = None,
-            None => open.offset = after.dirty_end,
+        let damage_end = later.map_or(after.dirty_end, |(offset, _)| offset);
+        self.salvage(offset..damage_end, self.position..next)?;
+        match &mut self.open {
+            Some(_) if later.is_none() && ceiling.is_some() => self.open = None,
+            Some(open) => open.offset = damage_end,
+            None => {}
         }
-        Ok(self.salvaged.pop_front().unwrap_or(ReadBatch::CaughtUp))
+        Ok(self.salvaged.pop_front())
     }
 
     /// No segment begins at or before the position.
@@ -491,6 +525,21 @@ impl OpenSegment {
             self.file.batch_at(platform, self.offset).at("read", &self.file.path.clone())?;
         Ok(header.filter(|header| header.epoch >= self.epoch))
     }
+}
+
+/// The first record still kept.
+fn first_kept(catalog: &Catalog, head: Option<&HeadView>) -> Lsn {
+    let used = |entry: &&Entry| entry.first_lsn.is_some() || entry.begins_damaged;
+    let Some(entry) = catalog.entries.iter().find(used) else { return Lsn(1) };
+    let first_valid = entry.first_lsn.unwrap_or(Lsn(u64::MAX));
+    if !entry.begins_damaged {
+        return first_valid;
+    }
+    if entry.header.sequence == 1 {
+        return Lsn(1);
+    }
+    let marks = catalog.log_id.and_then(|log_id| head?.watermarks(log_id));
+    marks.map_or(first_valid, |marks| marks.first).clamp(Lsn(1), first_valid)
 }
 
 /// The part of a batch from the first record that is not older than `since`.
