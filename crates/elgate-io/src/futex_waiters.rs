@@ -97,7 +97,7 @@ impl FutexWaiters {
         let body = move || {
             let mut next = Ok(first);
             while let Ok(request) = next {
-                let result = wait(&request);
+                let result = wait(&request.word, request.expected, &request.control, true);
                 let Request { token, word, control, thread, .. } = request;
                 // What the word lies in may go as soon as the wait is reported over.
                 drop(word);
@@ -135,21 +135,27 @@ fn give_up(control: &AtomicU32) {
     futex::wake(control, 1);
 }
 
-fn wait(request: &Request) -> io::Result<Outcome> {
-    let word = request.word.get();
-    let mut vectored = true;
+/// Waits for the word until it is woken or `control` says to give up. `vectored`: with
+/// `futex_waitv`, if the kernel lets us.
+fn wait(
+    word: &FutexWord,
+    expected: u32,
+    control: &AtomicU32,
+    mut vectored: bool,
+) -> io::Result<Outcome> {
+    let word = word.get();
     loop {
-        if request.control.load(Ordering::Acquire) == GIVE_UP {
+        if control.load(Ordering::Acquire) == GIVE_UP {
             return Err(error(libc::ECANCELED));
         }
         if vectored {
-            match wait_either(word, request.expected, &request.control) {
+            match wait_either(word, expected, control) {
                 Ok(Ended::Word) => return Ok(Outcome::Done),
                 Ok(Ended::Other) => {}
                 Err(()) => vectored = false,
             }
         } else {
-            match futex::wait(word, request.expected, Some(SLICE)) {
+            match futex::wait(word, expected, Some(SLICE)) {
                 FutexWait::Woken | FutexWait::Mismatch => return Ok(Outcome::Done),
                 FutexWait::TimedOut | FutexWait::Interrupted => {}
             }
@@ -201,5 +207,72 @@ fn wait_either(word: &AtomicU32, expected: u32, control: &AtomicU32) -> Result<E
             libc::EAGAIN | libc::EINTR => Ok(Ended::Other),
             _ => Err(()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(value: u32) -> (Arc<AtomicU32>, FutexWord) {
+        let word = Arc::new(AtomicU32::new(value));
+        // SAFETY: the word is the content of the owner.
+        let named = unsafe { FutexWord::new(Arc::as_ptr(&word), word.clone()) };
+        (word, named)
+    }
+
+    #[test]
+    fn both_ways_of_waiting_see_mismatch_change_and_giving_up() {
+        for vectored in [true, false] {
+            let (owner, named) = word(1);
+            let control = Arc::new(AtomicU32::new(GO_ON));
+            assert!(wait(&named, 2, &control, vectored).is_ok());
+
+            let change = std::thread::spawn({
+                let owner = owner.clone();
+                move || {
+                    owner.store(2, Ordering::Release); // pairs with the kernel's compare
+                    futex::wake(&owner, 1);
+                }
+            });
+            assert!(wait(&named, 1, &control, vectored).is_ok());
+            change.join().expect("the other thread ends");
+
+            let stop = std::thread::spawn({
+                let control = control.clone();
+                move || give_up(&control)
+            });
+            let error = wait(&named, 2, &control, vectored).expect_err("given up");
+            assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+            stop.join().expect("the other thread ends");
+        }
+    }
+
+    #[test]
+    fn waits_beyond_the_bound_are_refused_and_the_rest_end() {
+        let mailbox = Mailbox::new().expect("eventfd");
+        let waiters = FutexWaiters::new(mailbox.clone());
+        let (_owner, named) = word(1);
+        for token in 0..=WAITERS_MAX as u64 {
+            waiters.wait(token, named.clone(), 1);
+        }
+        let mut completions = Vec::new();
+        mailbox.collect(&mut completions);
+        assert_eq!(completions.len(), 1);
+        assert_eq!(completions[0].token, WAITERS_MAX as u64);
+        for token in 0..WAITERS_MAX as u64 {
+            waiters.cancel(token);
+        }
+        while completions.len() <= WAITERS_MAX {
+            std::thread::yield_now();
+            mailbox.collect(&mut completions);
+        }
+        // Their threads serve again.
+        waiters.wait(99, named, 2);
+        while completions.len() <= WAITERS_MAX + 1 {
+            std::thread::yield_now();
+            mailbox.collect(&mut completions);
+        }
+        assert!(completions.last().is_some_and(|last| last.token == 99 && last.result.is_ok()));
     }
 }

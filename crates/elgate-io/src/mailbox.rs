@@ -66,9 +66,11 @@ impl Mailbox {
     pub(crate) fn collect(&self, completions: &mut Vec<Completion>) {
         // A relaxed look first: the common case is that nothing was posted, and `prepare_sleep`
         // orders the look that must not miss anything.
-        if self.has_posted.load(Ordering::Relaxed) && self.has_posted.swap(false, Ordering::Acquire)
-        // pairs with the store in `post`
-        {
+        if !self.has_posted.load(Ordering::Relaxed) {
+            return;
+        }
+        // Pairs with the store in `post`.
+        if self.has_posted.swap(false, Ordering::Acquire) {
             completions.append(&mut self.posted.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }

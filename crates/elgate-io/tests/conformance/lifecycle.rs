@@ -96,6 +96,22 @@ pub(crate) fn cancelling_what_is_unknown_is_harmless(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
+/// More cancellations than the submission queue holds, and no poll after them.
+pub(crate) fn dropping_right_after_cancelling(world: &mut World) {
+    let (listener, address) = world.listen();
+    let (near, _far) = world.connect(&listener, address);
+    let mut tokens = Vec::new();
+    for _ in 0..100 {
+        tokens.push(world.submit(Op::Accept { listener: listener.clone() }));
+    }
+    tokens.push(world.submit(Op::Receive { socket: near, buffer: Buffer::with_capacity(1) }));
+    world.begin();
+    for token in tokens {
+        world.driver.cancel(token);
+    }
+    world.drop_driver();
+}
+
 pub(crate) fn dropping_with_operations_under_way(world: &mut World) {
     let word = Arc::new(AtomicU32::new(1));
     let (listener, address) = world.listen();
@@ -124,13 +140,7 @@ pub(crate) fn dropping_with_operations_under_way(world: &mut World) {
         world.submit(Op::FutexWait { word, expected: 1 });
     }
     world.begin();
-    let replacement: Box<dyn elgate_io::Driver> = match &world.sim {
-        Some(sim) => Box::new(sim.driver()),
-        None => {
-            elgate_io::open_driver(elgate_io::BackendChoice::Poll, &crate::world::OPTIONS).unwrap()
-        }
-    };
-    drop(std::mem::replace(&mut world.driver, replacement));
+    world.drop_driver();
 
     // What got through is whole, and nothing writes any more.
     let size = world.platform.size(&file).unwrap();

@@ -78,5 +78,6 @@ suite! {
         many_timers_at_once,
         tokens_may_repeat,
         cancelling_what_is_unknown_is_harmless,
+        dropping_right_after_cancelling,
         dropping_with_operations_under_way;
 }

@@ -124,6 +124,45 @@ fn a_wake_during_the_wait(mut world: World) {
     }
 }
 
+/// Another thread counts and wakes, racing with every moment of this one's going to sleep. A lost
+/// wake would leave the wait to its limit.
+fn no_wake_is_lost(mut world: World) {
+    const WAKES: u32 = 20_000;
+    let counted = Arc::new(AtomicU32::new(0));
+    let seen = Arc::new(AtomicU32::new(0));
+    let other = std::thread::spawn({
+        let (waker, counted, seen) = (world.driver.waker(), counted.clone(), seen.clone());
+        move || {
+            for count in 1..=WAKES {
+                counted.store(count, Ordering::SeqCst);
+                waker.wake();
+                while seen.load(Ordering::SeqCst) < count {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    });
+    let limit = world.driver.now().after(Duration::from_secs(60));
+    while seen.load(Ordering::SeqCst) < WAKES {
+        world.driver.poll(Wait::Until(limit), &mut Vec::new()).unwrap();
+        assert!(world.driver.now() < limit, "a wake was lost");
+        seen.store(counted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+    other.join().unwrap();
+}
+
+#[test]
+fn uring_loses_no_wake() {
+    if let Some(world) = World::uring("loses_no_wake") {
+        no_wake_is_lost(world);
+    }
+}
+
+#[test]
+fn poll_loses_no_wake() {
+    no_wake_is_lost(World::poll());
+}
+
 #[test]
 fn uring_is_woken_while_it_waits() {
     if let Some(world) = World::uring("woken_while_it_waits") {

@@ -78,6 +78,14 @@ impl World {
         }
     }
 
+    /// Drops the driver; another takes its place.
+    pub(crate) fn drop_driver(&mut self) {
+        self.driver = match &self.sim {
+            Some(sim) => Box::new(sim.driver()),
+            None => open_driver(BackendChoice::Poll, &OPTIONS).unwrap(),
+        };
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
