@@ -14,8 +14,11 @@
 //! | `poll` | `poll/` | epoll for sockets, a small pool for files; when io_uring is absent or forbidden |
 //! | `sim` | `sim/` | in memory, virtual time, seeded faults |
 //!
-//! `tests/conformance` is the suite that each of them passes, also in a sandbox that forbids io_uring
-//! and as a user who may lock next to no memory.
+//! `tests/conformance` is the suite that each of them passes, also in a sandbox that forbids
+//! io_uring and as a user who may lock next to no memory.
+//!
+//! This crate alone reads the system's clocks (`clock.rs`) and its random numbers (`ids.rs`);
+//! clippy refuses both everywhere else.
 
 mod blocking_pool;
 mod buffer;

@@ -336,4 +336,65 @@ mod tests {
         });
         assert!(torn);
     }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Write(u64, Vec<u8>),
+        Zero(u64, u64),
+        SetSize(u64),
+        Sync,
+        PowerCut,
+    }
+
+    fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+        use proptest::prelude::*;
+        let byte_run = (1..=255_u8, 1..9_000_usize).prop_map(|(byte, count)| vec![byte; count]);
+        prop_oneof![
+            (0..20_000_u64, byte_run).prop_map(|(offset, bytes)| Step::Write(offset, bytes)),
+            (0..20_000_u64, 0..12_000_u64).prop_map(|(offset, bytes)| Step::Zero(offset, bytes)),
+            (0..25_000_u64).prop_map(Step::SetSize),
+            Just(Step::Sync),
+            Just(Step::PowerCut),
+        ]
+    }
+
+    proptest::proptest! {
+        /// Against a plain vector: every read, and what a power cut leaves of what was synced.
+        #[test]
+        fn behaves_like_a_file(steps in proptest::collection::vec(step(), 1..40)) {
+            let (mut content, mut model) = (Content::default(), Vec::new());
+            let mut sequence = 0;
+            for step in steps {
+                sequence += 1;
+                match step {
+                    Step::Write(offset, bytes) => {
+                        let start = usize::try_from(offset).expect("small");
+                        model.resize(model.len().max(start + bytes.len()), 0);
+                        model[start..start + bytes.len()].copy_from_slice(&bytes);
+                        content.write(offset, &bytes, sequence);
+                    }
+                    Step::Zero(offset, bytes) => {
+                        let start = usize::try_from(offset).expect("small");
+                        let end = start + usize::try_from(bytes).expect("small");
+                        model.resize(model.len().max(end), 0);
+                        model[start..end].fill(0);
+                        content.zero(offset, bytes, sequence);
+                    }
+                    Step::SetSize(size) => {
+                        model.resize(usize::try_from(size).expect("small"), 0);
+                        content.set_size(size, sequence);
+                    }
+                    Step::Sync => content.sync(),
+                    Step::PowerCut => {
+                        content.sync();
+                        content.write(3, &[0xaa; 5_000], sequence);
+                        content.set_size(1, sequence);
+                        cut(&mut content, &FaultPlan::default(), sequence);
+                    }
+                }
+                proptest::prop_assert_eq!(content.size(), model.len() as u64);
+                proptest::prop_assert!(bytes(&content, model.len() + 1) == model);
+            }
+        }
+    }
 }

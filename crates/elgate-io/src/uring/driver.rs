@@ -390,6 +390,9 @@ impl Drop for UringDriver {
             self.slab.remove(key);
         }
         for key in self.slab.keys(|_| true) {
+            if let Some(found) = self.slab.get(key) {
+                found.cancelled = true; // not to be started again when a signal interrupts it
+            }
             self.backlog.push_back(Queued::Cancel(key));
         }
         if self.wake_armed {
