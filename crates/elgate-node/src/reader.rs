@@ -101,7 +101,8 @@ impl NativeReader {
             let Some(cursor) = &mut *guard else {
                 return Err(coded(
                     ErrorCode::Usage,
-                    "only a named reader can commit: pass { reader: \"name\" } to tail()",
+                    "only an open, named reader can commit: pass { reader: \"name\" } to tail(), \
+                     and commit before leaving its loop",
                 ));
             };
             cursor
@@ -116,12 +117,13 @@ impl NativeReader {
         lock(&self.cursor).as_ref().map_or(0.0, |cursor| cursor.lsn().0 as f64)
     }
 
-    /// Closes the log. A read under way ends first; commits still work.
+    /// Closes the log, and gives the reader's name free. A read or commit under way ends first.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close(&self) -> AsyncTask<Blocking<()>> {
-        let reader = Arc::clone(&self.reader);
+        let (reader, cursor) = (Arc::clone(&self.reader), Arc::clone(&self.cursor));
         blocking(move || {
             *lock(&reader) = None;
+            *lock(&cursor) = None;
             Ok(())
         })
     }

@@ -145,6 +145,13 @@ export const ERROR_TABLE = [
     retryable: false,
     advice: 'See `elgate help`.',
   },
+  {
+    number: 25,
+    name: 'ERR_ELGATE_FAR_END_UNAVAILABLE',
+    retryable: true,
+    advice:
+      "Check that the route's destination runs and can be reached; the records wait in the log and are tried again.",
+  },
 ] as const;
 
 /** Every stable error code. */

@@ -46,6 +46,14 @@ class Service {
     return run(args, { cwd: this.home });
   }
 
+  /** Resolves when the log has so many records. */
+  async appended(records: number): Promise<void> {
+    for (;;) {
+      const status = await callControl<EngineStatus>({ url: this.url, token: null }, 'GET', '/status');
+      if ((status.routes[0]?.durable_lsn ?? 0) >= records) return;
+    }
+  }
+
   get output(): string {
     return readFileSync(join(this.home, 'out/access.log'), 'latin1');
   }
@@ -85,8 +93,15 @@ nativeTest('put, tail, status, inspect; SIGTERM drains', async (t) => {
 
 nativeTest('put outlives kills of the daemon; the file is the input', async (t) => {
   const service = await serve(t);
-  const put = start(['put', 'access', 'input', '--json', '--wait', 'delivered'], { cwd: service.home });
-  for (let kill = 0; kill < 3; kill += 1) await service.restart();
+  const put = start(['put', 'access', '--json', '--wait', 'delivered'], { cwd: service.home, stdin: { open: true } });
+  const quarter = Math.ceil(input.length / 4);
+  for (let at = 0; at < input.length; at += quarter) {
+    put.child.stdin?.write(input.slice(at, at + quarter));
+    // The first part arrived: put is connected, and will outlive what comes.
+    if (at === 0) await service.appended(1);
+    else await service.restart();
+  }
+  put.child.stdin?.end();
   const { code, stdout, stderr } = await put.ended;
   t.is(code, 0, stderr);
   t.is(JSON.parse(stdout).acked, LINES);

@@ -142,11 +142,14 @@ nativeTest('a named reader goes on after its last commit, in another engine too'
   const home = scratch(t);
   const first = await Elgate.open(options(home));
   await first.route('kept').appendMany(['1', '2', '3']);
+  let late: LogRecord | undefined;
   for await (const record of first.tail('kept', { reader: 'billing', from: 'start' })) {
     if (record.lsn < 2) continue;
     await record.commit();
+    late = record;
     break;
   }
+  await t.throwsAsync(async () => late?.commit(), { code: 'ERR_ELGATE_CLOSED' });
   await first.close();
   const second = await Elgate.open(options(home));
   const rest: string[] = [];
@@ -155,13 +158,13 @@ nativeTest('a named reader goes on after its last commit, in another engine too'
   await second.close();
 });
 
-nativeTest('a route with flush = "manual" is durable when asked', async (t) => {
+nativeTest('a route with flush = "manual" claims no more than accepted until it is flushed', async (t) => {
   const home = scratch(t);
   const gate = await Elgate.open(options(home, { routes: { m: { sink: 'none', flush: 'manual', segmentBytes } } }));
-  const waiting = gate.route('m').append('x');
-  await gate.route('m').append('in the ring', { wait: 'accepted' });
+  t.deepEqual(await gate.route('m').append('x'), { route: 'm', lsn: 1, level: 'accepted' });
+  t.deepEqual(await read(t, gate, 'm'), []);
   await gate.route('m').flush();
-  t.is((await waiting).level, 'durable');
+  t.deepEqual(await read(t, gate, 'm'), ['x']);
   await gate.close();
 });
 

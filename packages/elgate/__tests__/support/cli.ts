@@ -16,7 +16,8 @@ export interface Outcome {
 export interface CliOptions {
   cwd?: string;
   env?: NodeJS.ProcessEnv;
-  stdin?: string | Buffer;
+  /** What it reads; `open`: what the test writes to `child.stdin`. */
+  stdin?: string | Buffer | { open: true };
 }
 
 /** A running command, what it has printed, and its end. */
@@ -81,7 +82,8 @@ export function startNode(args: string[], options: CliOptions = {}): Running {
     ...(cwd === undefined ? {} : { cwd }),
   };
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), ...args], spawning);
-  child.stdin?.on('error', () => {}).end(stdin);
+  child.stdin?.on('error', () => {});
+  if (typeof stdin === 'string' || Buffer.isBuffer(stdin)) child.stdin?.end(stdin);
   return new Running(child);
 }
 

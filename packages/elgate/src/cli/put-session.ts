@@ -185,7 +185,7 @@ export class PutSession {
     } else if (level < LEVEL_DURABLE) {
       this.#failure ??= new ElgateError(
         'ERR_ELGATE_UNSUPPORTED',
-        `route ${this.routeName} has flush = "none": its records are accepted, never durable; use --wait accepted`,
+        `route ${this.routeName} has flush = "none" or "manual": its records are accepted, not durable; use --wait accepted`,
       );
     } else if (this.level === 'delivered' && level === LEVEL_DURABLE) {
       this.#awaitDelivery(firstLsn + group.count - 1, group);

@@ -93,7 +93,7 @@ export class Route {
     await this.#producer.drained(this.#lane);
   }
 
-  /** Makes everything appended so far durable; what a route with `flush = "manual"` waits for. */
+  /** Resolves when everything appended so far is durable; what makes it so on a route with `flush = "manual"`. */
   async flush(): Promise<void> {
     this.#producer.assertOpen(`route ${this.name}`);
     this.#lane.seal();

@@ -13,18 +13,26 @@ const READ_BYTES_MAX = 256 * 1024;
 const READ_WAIT_MS = 50;
 const INDEX_FIELDS = 4;
 
+interface Reader {
+  readonly native: NativeReader;
+  readonly what: string;
+  readonly named: boolean;
+  closed: boolean;
+}
+
 /** The log in `directory`, record by record. `what` names it in messages. */
 export async function* tailLog(directory: string, what: string, options: TailOptions = {}): AsyncGenerator<LogRecord> {
   const { signal, follow = true, reader: name = null } = options;
   signal?.throwIfAborted();
   const from = position(options.from ?? (name === null ? 'end' : 'start'));
-  const reader = await guardAsync(() => binding().NativeReader.open(directory, from, name));
+  const native = await guardAsync(() => binding().NativeReader.open(directory, from, name));
+  const reader: Reader = { native, what, named: name !== null, closed: false };
   try {
     for (;;) {
-      const result = await guardAsync(() => reader.read(READ_BYTES_MAX, follow ? READ_WAIT_MS : 0));
+      const result = await guardAsync(() => native.read(READ_BYTES_MAX, follow ? READ_WAIT_MS : 0));
       signal?.throwIfAborted();
       const gaps = JSON.parse(result.gaps) as Gap[];
-      for (const record of records(reader, result, name !== null)) {
+      for (const record of records(reader, result)) {
         while (gaps[0] !== undefined && gaps[0].from < record.lsn) report(gaps.shift() as Gap, what, options);
         yield record;
         signal?.throwIfAborted();
@@ -33,7 +41,8 @@ export async function* tailLog(directory: string, what: string, options: TailOpt
       if (!follow && result.caughtUp) return;
     }
   } finally {
-    await reader.close();
+    reader.closed = true;
+    await native.close();
   }
 }
 
@@ -49,7 +58,7 @@ export function position(from: NonNullable<TailOptions['from']>): string {
   return String(from);
 }
 
-function* records(reader: NativeReader, { data, index }: NativeReadResult, named: boolean): Generator<LogRecord> {
+function* records(reader: Reader, { data, index }: NativeReadResult): Generator<LogRecord> {
   for (let at = 0; at + INDEX_FIELDS <= index.length; at += INDEX_FIELDS) {
     const [lsn, timeUs, offset, length] = index.subarray(at, at + INDEX_FIELDS) as unknown as [
       number,
@@ -63,16 +72,19 @@ function* records(reader: NativeReader, { data, index }: NativeReadResult, named
       time: new Date(timeUs / 1000),
       data: bytes,
       text: () => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'),
-      commit: () => commit(reader, lsn, named),
+      commit: () => commit(reader, lsn),
     };
   }
 }
 
-async function commit(reader: NativeReader, lsn: number, named: boolean): Promise<void> {
+async function commit({ native, what, named, closed }: Reader, lsn: number): Promise<void> {
   if (!named) {
     throw new ElgateError('ERR_ELGATE_UNSUPPORTED', 'commit() needs a named reader: tail(route, { reader: "name" })');
   }
-  await guardAsync(() => reader.commit(lsn));
+  if (closed) {
+    throw new ElgateError('ERR_ELGATE_CLOSED', `${what}: the loop over its records has ended; commit inside it`);
+  }
+  await guardAsync(() => native.commit(lsn));
 }
 
 function report(gap: Gap, what: string, options: TailOptions): void {

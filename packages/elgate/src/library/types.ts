@@ -13,7 +13,7 @@ export interface Receipt {
   route: string;
   /** The record's number in its route's log: 1, 2, 3, ... `0` at level `accepted`, where it has none yet. */
   lsn: number;
-  /** The level that was reached. A route with `flush = "none"` never gets beyond `accepted`. */
+  /** The level that was reached: no more than `accepted` on a route with `flush = "none"` or `"manual"`. */
   level: Level;
 }
 
@@ -48,7 +48,7 @@ export interface RouteOptions {
   /** Pauses between attempts, and how many attempts; 0: for ever (the default). */
   retry?: { initialMs?: number; maxMs?: number; maxAttempts?: number };
   timeoutMs?: number;
-  /** When records become durable. Default `auto`: every group commit is synced. */
+  /** When records become durable. `auto` (the default): at once; `manual`: by `route.flush()`; `none`: never for certain. */
   flush?: 'auto' | 'manual' | 'none';
   segmentBytes?: number;
   /** What is kept of the log once every reader has passed it; 0: no limit. */
@@ -117,6 +117,6 @@ export interface LogRecord {
   readonly data: Uint8Array;
   /** The data as UTF-8 text. */
   text(): string;
-  /** Remembers, durably, that this reader has dealt with this record and all before it. Needs `reader`. */
+  /** Remembers, durably, that this reader has dealt with this record and all before it. Needs `reader`, and the loop to go on. */
   commit(): Promise<void>;
 }
