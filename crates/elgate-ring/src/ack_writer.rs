@@ -5,6 +5,7 @@ use crate::layout::PARTICIPANT_COUNT;
 use crate::mapping::RingMap;
 use crate::participant::ParticipantWord;
 use crate::process::ProcessIdentity;
+use crate::protocol::take_flag;
 use crate::sync::{Ordering, fence};
 use elgate_io::futex;
 use std::collections::VecDeque;
@@ -145,10 +146,8 @@ impl AckWriters {
 }
 
 fn wake_if_sleeping(acks: &AckMap) {
-    // Relaxed: ordered by the fence in `publish`. Whoever finds the flag set clears it and wakes.
-    if acks.reader_state().load(Ordering::Relaxed) != 0
-        && acks.reader_state().swap(0, Ordering::Relaxed) != 0
-    {
+    // Ordered by the fence in `publish`.
+    if take_flag(acks.reader_state()) {
         futex::wake(acks.reader_state(), 1);
     }
 }

@@ -21,7 +21,7 @@ use crate::process::{ProcessIdentity, try_lock_byte};
 use crate::protocol::{self, Peek, Shared};
 use crate::sync::{Ordering, fence};
 use elgate_io::{FutexWord, futex};
-use elgate_types::{ErrorCode, Level, Lsn};
+use elgate_types::{ErrorCode, Level, Lsn, kill_site};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -379,6 +379,9 @@ impl Consumer {
             let pending = &mut self.pending[slot_index(head)];
             if pending.stage != Stage::Done {
                 break;
+            }
+            if head == self.head {
+                kill_site::pass("ring.acked.before_release");
             }
             pending.stage = Stage::None;
             protocol::release_run(&*self.ring, head, pending.run);

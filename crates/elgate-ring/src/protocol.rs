@@ -215,8 +215,16 @@ pub fn must_wake_consumer<S: Shared>(shared: &S) -> bool {
     // Pairs with the fence in `prepare_sleep`: either the consumer's last look sees our commit, or
     // we see its flag.
     fence(Ordering::SeqCst);
-    shared.consumer_state().load(Ordering::Relaxed) != 0
-        && shared.consumer_state().swap(0, Ordering::Relaxed) != 0
+    take_flag(shared.consumer_state())
+}
+
+/// Takes a waiter's flag down, if it is up. `true`: it was, and its waiter is for the caller to wake.
+///
+/// The caller has published what the waiter waits for, and fenced. Only a flag that is up is ever
+/// written: a late writer cannot take down the flag of the waiter's next sleep unnoticed.
+pub(crate) fn take_flag(flag: &AtomicU32) -> bool {
+    flag.load(Ordering::Relaxed) == 1
+        && flag.compare_exchange(1, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 /// Looks at a position. The word is loaded once.
@@ -279,9 +287,7 @@ pub fn advance_head<S: Shared>(shared: &S, head: u64) -> bool {
     // Pairs with the fence in `prepare_space_wait`: either the waiter's last look sees the new
     // head, or we see its flag.
     fence(Ordering::SeqCst);
-    if shared.space_waiting().load(Ordering::Relaxed) == 0
-        || shared.space_waiting().swap(0, Ordering::Relaxed) == 0
-    {
+    if !take_flag(shared.space_waiting()) {
         return false;
     }
     // Pairs with the acquire load in `prepare_space_wait`, and fails the futex waits of those who
