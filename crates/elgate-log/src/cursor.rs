@@ -10,7 +10,7 @@
 //!      0x38  crc32c u32           of bytes 0x00..0x38
 //! ```
 
-use crate::bytes::{checksum, get_u32, get_u64, put};
+use crate::bytes::{checksum, get_u32, get_u64, is_blank, put};
 use crate::error::{AtPath, CursorError, IoFault};
 use crate::naming::{cursor_path, cursors_dir};
 use elgate_io::{Buffer, Completion, File, Op, OpenOptions, Outcome, Platform};
@@ -69,7 +69,7 @@ fn choose(bytes: &[u8]) -> Result<(Slot, usize), ()> {
         (Some(first), Some(second)) if first.generation > second.generation => Ok((first, 0)),
         (_, Some(second)) => Ok((second, 1)),
         (Some(first), None) => Ok((first, 0)),
-        (None, None) if bytes.iter().all(|byte| *byte == 0) => Ok((Slot::default(), 1)),
+        (None, None) if is_blank(bytes) => Ok((Slot::default(), 1)),
         (None, None) => Err(()),
     }
 }

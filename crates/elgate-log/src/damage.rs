@@ -5,8 +5,8 @@
 //! proof it is the trace of a crash: *torn*. A valid batch further on proves nothing by itself,
 //! for several writes are under way at once and complete in any order.
 
-use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, WINDOW_BYTES};
-use crate::bytes::{get_u64, nonzero_end};
+use crate::batch::{BatchHeader, WINDOW_BYTES};
+use crate::bytes::get_u64;
 use crate::record::{self, RECORD_HEADER_BYTES, framed_bytes};
 use crate::segment_file::SegmentFile;
 use elgate_io::Platform;
@@ -155,11 +155,7 @@ pub(crate) fn batch_header(
     offset: u64,
 ) -> io::Result<Option<BatchHeader>> {
     let salt = file.header.salt;
-    let block = file.read(platform, offset, BLOCK_BYTES)?;
-    if block.len() < BATCH_HEADER_BYTES || nonzero_end(&block[..8]).is_none() {
-        return Ok(None);
-    }
-    Ok(BatchHeader::decode(block, salt))
+    Ok(BatchHeader::decode(file.read(platform, offset, BLOCK_BYTES)?, salt))
 }
 
 #[cfg(test)]

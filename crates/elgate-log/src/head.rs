@@ -198,14 +198,14 @@ impl HeadWriter {
     }
 
     fn notify(&self) {
-        // SeqCst pairs with the fence in `HeadView::wait_beyond`: either this sees the flag, or
+        // SeqCst pairs with the fence in `HeadView::wait_until`: either this sees the flag, or
         // the reader's second look sees the watermark.
         fence(Ordering::SeqCst);
         let waiting = self.words.u32(AT_WAITING);
         if waiting.load(Ordering::Relaxed) != 0 {
             waiting.store(0, Ordering::Relaxed);
             let notify = self.words.u32(AT_NOTIFY);
-            // Release pairs with the acquire load of the word in `HeadView::wait_beyond`.
+            // Release pairs with the acquire load of the word in `HeadView::wait_until`.
             notify.fetch_add(1, Ordering::Release);
             futex::wake(notify, u32::MAX);
         }
@@ -240,14 +240,16 @@ impl HeadView {
         self.words.is_valid().then(|| self.words.log_id())
     }
 
+    /// Whether the log is never synced for its own sake, and so lives in the page cache.
+    pub(crate) fn is_cached(&self) -> bool {
+        // Relaxed: set once per writer, and both ways of reading give the same bytes.
+        let mode = self.words.u32(AT_FLUSH_MODE).load(Ordering::Relaxed);
+        mode == flush_code(FlushMode::None)
+    }
+
     /// The last record a reader may see while a writer lives.
     pub(crate) fn readable(&self, marks: &Watermarks) -> Lsn {
-        let mode = self.words.u32(AT_FLUSH_MODE).load(Ordering::Relaxed);
-        if mode == flush_code(FlushMode::None) {
-            marks.visible.max(marks.durable)
-        } else {
-            marks.durable
-        }
+        if self.is_cached() { marks.visible.max(marks.durable) } else { marks.durable }
     }
 
     /// Whether a writer has the log open.

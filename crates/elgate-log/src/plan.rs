@@ -77,7 +77,8 @@ impl Plan {
         head: Option<&Watermarks>,
     ) -> Result<Self, IoFault> {
         let (start, first) = find_start(platform, catalog)?;
-        let first = first.or(head.map(|head| head.first)).unwrap_or_default().max(Lsn(1));
+        let kept = head.map(|head| head.first.min(head.durable.next()));
+        let first = first.or(kept).unwrap_or_default().max(Lsn(1));
         let plan = Self {
             next: first,
             epoch: 0,

@@ -342,7 +342,14 @@ impl LogReader {
     }
 
     fn enter(&mut self, index: usize) -> Result<(), IoFault> {
-        let file = reopen(&*self.platform, &self.catalog.entries[index])?;
+        let entry = &self.catalog.entries[index];
+        // A log that lives in the page cache is read from there: a direct read would force it out.
+        let direct = !self.head.as_ref().is_some_and(HeadView::is_cached);
+        let file = match SegmentFile::open(&*self.platform, &entry.path, direct) {
+            // Retention has removed it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            result => result.at("read", &entry.path)?.ok(),
+        };
         self.open = file.map(|file| OpenSegment {
             file,
             index,

@@ -1,6 +1,7 @@
 //! Segment files: opening them past the page cache where that works, and reading them in pieces.
 
 use crate::batch::BatchHeader;
+use crate::bytes::is_blank;
 use crate::segment_header::{HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
 use elgate_io::{Buffer, File, OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
@@ -117,6 +118,6 @@ impl SegmentFile {
 
     /// Whether the block at `offset` holds nothing but zeros.
     pub(crate) fn is_blank(&mut self, platform: &dyn Platform, offset: u64) -> io::Result<bool> {
-        Ok(crate::bytes::nonzero_end(self.read(platform, offset, BLOCK_BYTES)?).is_none())
+        Ok(is_blank(self.read(platform, offset, BLOCK_BYTES)?))
     }
 }

@@ -15,7 +15,7 @@
 //! The second copy is there because the salt is: without it not one record of the segment could
 //! be checked any more, and a single flipped bit would cost 64 MiB.
 
-use crate::bytes::{checksum, get_u16, get_u32, get_u64, get_u128, put};
+use crate::bytes::{checksum, get_u16, get_u32, get_u64, get_u128, is_blank, put};
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{RouteName, WallTime};
 
@@ -89,8 +89,11 @@ impl SegmentHeader {
 
     fn decode_copy(copy: &[u8]) -> Result<Self, HeaderFault> {
         if get_u64(copy, 0) != MAGIC {
-            let blank = copy[..COPY_BYTES].iter().all(|byte| *byte == 0);
-            return Err(if blank { HeaderFault::Blank } else { HeaderFault::Foreign });
+            return Err(if is_blank(&copy[..COPY_BYTES]) {
+                HeaderFault::Blank
+            } else {
+                HeaderFault::Foreign
+            });
         }
         if checksum(0, &copy[..0x90]) != get_u32(copy, 0x90) {
             return Err(HeaderFault::Damaged);

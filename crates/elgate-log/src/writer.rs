@@ -211,7 +211,10 @@ impl LogWriter {
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Monotonic> {
         let marker = self.marker_deadline();
-        let retry = self.retry_at.filter(|_| self.preparing.is_none() && self.wants_segment());
+        let retry = self.retry_at.filter(|_| {
+            let is_needed = self.segment_wanted || self.parked.is_some();
+            self.preparing.is_none() && (is_needed || self.wants_segment())
+        });
         let retire = self.retire_at.filter(|_| self.retiring.is_none() && self.may_retire());
         [marker, retry, retire].into_iter().flatten().min()
     }
@@ -234,10 +237,11 @@ impl LogWriter {
         self.next_lsn
     }
 
-    /// The first record still kept; the next LSN if there is none.
+    /// The first record still kept; the one after the last durable one if there is none.
     #[must_use]
     pub fn first_lsn(&self) -> Lsn {
-        self.segments.iter().find_map(|segment| segment.first_lsn).unwrap_or(self.next_lsn)
+        let kept = self.segments.iter().find_map(|segment| segment.first_lsn);
+        kept.unwrap_or(self.durable.next())
     }
 
     /// The log's directory.

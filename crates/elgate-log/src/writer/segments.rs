@@ -120,10 +120,10 @@ impl LogWriter {
             Ok(Err(fault)) => fault,
             Err(error) => IoFault { doing: "prepare a segment in", path: self.dir.clone(), error },
         };
-        self.retry_at = Some(now.after(RETRY_AFTER));
+        let is_first = self.retry_at.replace(now.after(RETRY_AFTER)).is_none();
         if self.segment_wanted {
             self.park(fault);
-        } else {
+        } else if is_first {
             self.events.push_back(LogEvent::ChoreFailed { error: fault });
         }
     }
