@@ -15,6 +15,7 @@ test.serial('a POST to the URL of a route is answered 202 once durable', async (
   });
   t.is(response.status, 202);
   t.is(response.headers.get('Elgate-Op-Id'), 'hooks/1');
+  t.is(response.headers.get('Elgate-Level'), 'durable');
   t.is(await response.text(), '');
   t.deepEqual(machine.ring.taken, [{ route: 'hooks', records: ['{"n":1}'] }]);
 });

@@ -286,6 +286,22 @@ test.serial('close answers those whose outcome it could not wait for', async (t)
   t.deepEqual(codes, ['ERR_ELGATE_TIMEOUT', 'ERR_ELGATE_CLOSED']);
 });
 
+test.serial('what is not bytes, and a level that does not exist, are refused and leave nothing behind', async (t) => {
+  const { gate, machine } = await openFake(t);
+  const a = gate.route('a');
+  for (const bad of [undefined, null, 5, {}, [1]]) {
+    await t.throwsAsync(a.append(bad as never), { instanceOf: TypeError });
+    await t.throwsAsync(a.appendMany(['x', bad as never]), { instanceOf: TypeError });
+    t.throws(() => a.post(bad as never), { instanceOf: TypeError });
+  }
+  await t.throwsAsync(a.append('x', { wait: 'synced' as never }), {
+    instanceOf: TypeError,
+    message: /accepted, durable, delivered/,
+  });
+  t.false([...machine.ring.clients][0]?.referenced);
+  t.is((await a.append('x')).lsn, 1);
+});
+
 test.serial('await using closes', async (t) => {
   const { gate, machine } = await openFake(t);
   await gate[Symbol.asyncDispose]();

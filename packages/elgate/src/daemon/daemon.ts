@@ -1,6 +1,7 @@
 // The daemon: an engine, the routes of its configuration and those added since, and the control API.
 
 import type { Layers } from '../config/layers.js';
+import { formatListen } from '../config/listen.js';
 import { checkReachable } from '../config/load.js';
 import { type RouteConfig, sharedFile } from '../config/route-schema.js';
 import { type Config, engineJson, parseRoutes } from '../config/schema.js';
@@ -29,8 +30,12 @@ export class Daemon implements ControlSubject {
   /** Changes of routes happen one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
 
+  /** As configured: port 0 lets the system choose. */
+  readonly #listen: string;
+
   private constructor(config: Config) {
     this.config = config;
+    this.#listen = formatListen(config.admin);
     this.#control = new ControlServer(this);
   }
 
@@ -89,7 +94,10 @@ export class Daemon implements ControlSubject {
     return this.#exclusively(async () => {
       const next = load();
       const changes = await this.#apply(this.#merge(next, this.#added));
-      const needRestart = restartSettings(this.config, next);
+      const needRestart = restartSettings(
+        { ...this.config, listen: this.#listen },
+        { ...next, listen: formatListen(next.admin) },
+      );
       this.config = { ...this.config, routes: next.routes, origin: next.origin, given: next.given };
       return { changes, needRestart };
     });
@@ -99,9 +107,11 @@ export class Daemon implements ControlSubject {
   async stop(drainMs: number): Promise<DrainOutcome> {
     this.phase = 'draining';
     await this.#changing.catch(() => {});
-    const outcome = JSON.parse(await guardAsync(() => this.engine().close(drainMs))) as DrainOutcome;
-    await this.#control.close();
-    return outcome;
+    try {
+      return JSON.parse(await guardAsync(() => this.engine().close(drainMs))) as DrainOutcome;
+    } finally {
+      await this.#control.close();
+    }
   }
 
   #refuseConfigured(name: string): void {
@@ -146,11 +156,15 @@ export class Daemon implements ControlSubject {
   }
 }
 
-function restartSettings(now: Config, next: Config): string[] {
+interface Listening extends Config {
+  listen: string;
+}
+
+function restartSettings(now: Listening, next: Listening): string[] {
   const settings: [string, unknown, unknown][] = [
     ['data_dir', now.dataDir, next.dataDir],
     ['ring.path', now.ring.path, next.ring.path],
-    ['admin.listen', now.admin.host, next.admin.host],
+    ['admin.listen', now.listen, next.listen],
     ['admin.token', now.admin.token, next.admin.token],
     ['runtime', JSON.stringify(now.runtime), JSON.stringify(next.runtime)],
     ['files.root', now.filesRoot, next.filesRoot],

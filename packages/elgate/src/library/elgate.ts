@@ -114,8 +114,8 @@ export class Elgate implements AsyncDisposable {
 
   /**
    * A POST to the URL of an http route, made durable: resolves with status 202 and `Elgate-Op-Id`
-   * once it is synced, and delivers it in the route's order. Anything else rejects with
-   * `ERR_ELGATE_UNSUPPORTED`.
+   * once it is synced, and delivers it in the route's order. `Elgate-Level` is `durable`, or
+   * `accepted` on a route that does not sync. Anything else rejects with `ERR_ELGATE_UNSUPPORTED`.
    */
   fetch(url: string | URL, init?: RequestInit): Promise<Response> {
     const routes = (refresh: boolean) => this.#backing.routes(refresh);

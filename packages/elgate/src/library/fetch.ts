@@ -29,7 +29,8 @@ export async function durableFetch(gate: FetchGate, input: string | URL, init: R
   checkHeaders(name, config, new Headers(init.headers));
   const signal = init.signal ?? undefined;
   const receipt = await gate.route(name).append(body, signal === undefined ? {} : { signal });
-  return new Response(null, { status: 202, headers: { 'Elgate-Op-Id': `${receipt.route}/${receipt.lsn}` } });
+  const headers = { 'Elgate-Op-Id': `${receipt.route}/${receipt.lsn}`, 'Elgate-Level': receipt.level };
+  return new Response(null, { status: 202, headers });
 }
 
 async function find(gate: FetchGate, url: string): Promise<[string, HttpRoutes[string]] | undefined> {

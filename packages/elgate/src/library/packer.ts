@@ -72,3 +72,9 @@ export function packAlone(data: Bytes): Packer {
 export function byteLength(data: Bytes): number {
   return typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength;
 }
+
+/** Throws a TypeError for what is neither text nor bytes. */
+export function assertBytes(data: unknown): asserts data is Bytes {
+  if (typeof data === 'string' || data instanceof Uint8Array) return;
+  throw new TypeError(`a record is a Uint8Array or a string, not ${data === null ? 'null' : typeof data}`);
+}

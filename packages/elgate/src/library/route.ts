@@ -2,6 +2,7 @@
 
 import { guardAsync } from '../errors.js';
 import type { Lane } from './lane.js';
+import { assertBytes } from './packer.js';
 import type { Producer } from './producer.js';
 import { Ticket } from './ticket.js';
 import type { AppendOptions, Bytes, GroupReceipt, Level, Receipt } from './types.js';
@@ -38,9 +39,10 @@ export class Route {
    */
   append(data: Bytes, options?: AppendOptions): Promise<Receipt> {
     return this.#waiting(options, (resolve, reject) => {
+      assertBytes(data);
       const route = this.name;
       const done = (lsn: number, level: Level) => resolve({ route, lsn, level });
-      const ticket = new Ticket(1, options?.wait ?? 'durable', done, reject, this.#producer);
+      const ticket = new Ticket(1, levelOf(options), done, reject, this.#producer);
       this.#lane.stage(data, ticket);
       return [ticket];
     });
@@ -54,6 +56,8 @@ export class Route {
     if (records.length === 0) return Promise.reject(new TypeError('appendMany: give at least one record'));
     return this.#waiting(options, (resolve, reject) => {
       const route = this.name;
+      const wait = levelOf(options);
+      records.forEach(assertBytes);
       const tickets: Ticket[] = [];
       let missing = 0;
       let firstLsn = 0;
@@ -67,7 +71,7 @@ export class Route {
           const last = level === 'accepted' && lsn === 0 ? 0 : lsn + count - 1;
           resolve({ route, firstLsn, lsn: last, count: records.length, level });
         };
-        const ticket = new Ticket(count, options?.wait ?? 'durable', done, reject, this.#producer);
+        const ticket = new Ticket(count, wait, done, reject, this.#producer);
         tickets.push(ticket);
         return ticket;
       };
@@ -83,6 +87,7 @@ export class Route {
    * reported by the next `drained()`, `flush()` or `gate.close()`.
    */
   post(data: Bytes): boolean {
+    assertBytes(data);
     this.#producer.assertOpen(`route ${this.name}`);
     return this.#lane.post(data);
   }
@@ -130,4 +135,12 @@ export class Route {
       if (tickets.some((ticket) => ticket.open)) signal.addEventListener('abort', stop, { once: true });
     });
   }
+}
+
+const LEVELS: readonly Level[] = ['accepted', 'durable', 'delivered'];
+
+function levelOf(options: AppendOptions | undefined): Level {
+  const wait = options?.wait ?? 'durable';
+  if (LEVELS.includes(wait)) return wait;
+  throw new TypeError(`wait must be one of ${LEVELS.join(', ')}, not ${JSON.stringify(wait)}`);
 }
