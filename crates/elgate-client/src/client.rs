@@ -41,7 +41,8 @@ pub struct Acknowledgement {
 ///
 /// What [`submit`](Self::submit) took is *accepted*: it survives this process, dropping and closing
 /// included. Its acknowledgement comes through [`drain`](Self::drain). After a fork the child's
-/// first use attaches anew; acknowledgements of the parent's submissions stay with the parent.
+/// first use attaches anew; acknowledgements of the parent's submissions stay with the parent. (As
+/// with every lock: fork while no other thread is inside the client.)
 #[derive(Debug)]
 pub struct Client {
     lanes: Vec<Arc<Lane>>,
