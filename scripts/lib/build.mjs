@@ -64,22 +64,33 @@ const VARIANTS = {
 export async function buildNative(variant = 'release') {
   const { profile, features, file } = VARIANTS[variant];
   const addon = join(nativeDir, file());
-  const fingerprint = digest([await capture('rustc', ['-vV']), process.env.RUSTFLAGS ?? '', ...sources()]);
+  const commit = await commitOfSources();
+  const fingerprint = digest([await capture('rustc', ['-vV']), process.env.RUSTFLAGS, commit, ...sources()]);
   mkdirSync(nativeDir, { recursive: true });
   await unlessCurrent(`native addon (${variant})`, `${addon}.stamp`, fingerprint, existsSync(addon), async () => {
     const target = targetDir();
     const args = ['build', '--locked', '-p', 'elgate-node', '--profile', profile];
     if (features.length > 0) args.push('--features', features.join(','));
-    await must('building the addon', 'cargo', args, { env: { CARGO_TARGET_DIR: target } });
+    await must('building the addon', 'cargo', args, { env: { CARGO_TARGET_DIR: target, ELGATE_BUILD_SHA: commit } });
     // Renamed into place: a process that has the old addon mapped keeps it whole.
     copyFileSync(join(target, profile, 'libelgate_node.so'), `${addon}.new`);
     renameSync(`${addon}.new`, addon);
   });
 }
 
+const SOURCES = ['Cargo.toml', 'Cargo.lock', 'crates'];
+
+/** The commit that last changed the sources, for `elgate status`; `undefined` outside a clone. */
+async function commitOfSources() {
+  const git = (...args) => capture('git', [...args, '--', ...SOURCES], { cwd: root });
+  const commit = await git('log', '-1', '--format=%h', '--abbrev=12');
+  if (!commit) return undefined;
+  return (await git('status', '--porcelain')) === '' ? commit : `${commit}+changes`;
+}
+
 /** Contents of everything the addon is built from, each led by its name. */
 function* sources() {
-  for (const name of ['Cargo.toml', 'Cargo.lock', ...filesBelow('crates')]) {
+  for (const name of SOURCES.flatMap((source) => (source === 'crates' ? filesBelow(source) : [source]))) {
     yield name;
     yield readFileSync(join(root, name));
   }
