@@ -12,12 +12,12 @@ import { expect, expectDelivered, listing, putLines, routeStatus, runningGate, t
 const GROUPS = 5;
 const GROUP = 20;
 
-/** Several groups of records, each in batches of its own, all durable and delivered; the daemon is gone. */
+/** Several groups of records, each in batches of its own, all durable and delivered; the daemon has stopped. */
 async function fullLog(sandbox, options) {
   const gate = await runningGate(sandbox, options);
   for (let group = 0; group < GROUPS; group += 1) await putLines(sandbox, gate, GROUP);
   await expectDelivered(gate);
-  await gate.daemon.kill();
+  await gate.daemon.stop();
   return gate;
 }
 
