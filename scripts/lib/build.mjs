@@ -78,11 +78,12 @@ export async function buildNative(variant = 'release') {
   });
 }
 
-const SOURCES = ['Cargo.toml', 'Cargo.lock', 'crates'];
+const MANIFESTS = ['Cargo.toml', 'Cargo.lock'];
+const CRATES = 'crates';
 
 /** The commit that last changed the sources, for `elgate status`; `undefined` outside a clone. */
 async function commitOfSources() {
-  const git = (...args) => capture('git', [...args, '--', ...SOURCES], { cwd: root });
+  const git = (...args) => capture('git', [...args, '--', ...MANIFESTS, CRATES], { cwd: root });
   const commit = await git('log', '-1', '--format=%h', '--abbrev=12');
   if (!commit) return undefined;
   return (await git('status', '--porcelain')) === '' ? commit : `${commit}+changes`;
@@ -90,7 +91,7 @@ async function commitOfSources() {
 
 /** Contents of everything the addon is built from, each led by its name. */
 function* sources() {
-  for (const name of SOURCES.flatMap((source) => (source === 'crates' ? filesBelow(source) : [source]))) {
+  for (const name of [...MANIFESTS, ...filesBelow(CRATES)]) {
     yield name;
     yield readFileSync(join(root, name));
   }
