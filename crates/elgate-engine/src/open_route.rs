@@ -53,16 +53,20 @@ impl Surroundings {
         let sink = self.open_sink(name, config, log.durable())?;
         let feed = Feed::new(Arc::clone(&self.platform), directory);
         let mut route = Route::new(name.clone(), config.clone(), log, feed, sink, recovery.sources);
-        let damaged: Vec<String> = recovery
+        let damaged = recovery
             .quarantined
             .iter()
-            .map(|gap| format!("records {} to {} ({})", gap.from, gap.to, gap.reason))
-            .collect();
-        if !damaged.is_empty() {
+            .map(|gap| format!("records {} to {} ({})", gap.from, gap.to, gap.reason));
+        let strange = recovery
+            .ignored
+            .iter()
+            .map(|file| format!("{} is not used: {}", file.path.display(), file.reason));
+        let found: Vec<String> = damaged.chain(strange).collect();
+        if !found.is_empty() {
             let message = format!(
                 "damage found in {} of route {name}: {}. {}",
                 self.log_directory(name).display(),
-                damaged.join(", "),
+                found.join(", "),
                 ErrorCode::LogCorrupt.row().advice
             );
             route.note(self.platform.wall_time(), ErrorCode::LogCorrupt, message);
