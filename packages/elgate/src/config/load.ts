@@ -47,7 +47,8 @@ export function chosenDefaults(config: Config): string[] {
 /** Refuses paths that an engine could not use, naming the setting. */
 export function checkReachable(config: Config): void {
   checkDirectory(config, ['data_dir'], config.dataDir);
-  checkDirectory(config, ['files', 'root'], config.filesRoot);
+  const hasFileSink = Object.values(config.routes).some((route) => route.sink === 'file');
+  if (hasFileSink) checkDirectory(config, ['files', 'root'], config.filesRoot);
   const ringHome = dirname(config.ring.path);
   if (!isDirectory(ringHome)) {
     fail(config, ['ring', 'path'], `${ringHome} is not a directory; name a file in one that exists, best in /dev/shm`);
