@@ -212,7 +212,7 @@ test.serial('refusals reject with their code; a posted one is reported once', as
   const error = await t.throwsAsync<ElgateError>(gate.route('nobody').append('x'), {
     code: 'ERR_ELGATE_ROUTE_UNKNOWN',
   });
-  t.regex(error.message, /route nobody: .*`elgate routes`/);
+  t.regex(error.message, /route nobody: route unknown\. Add .*`elgate routes`/);
   t.true(gate.route('nobody').post('x'));
   await tick();
   await tick();

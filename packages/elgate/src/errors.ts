@@ -33,9 +33,9 @@ export class ElgateError extends Error {
   }
 }
 
-/** What to do about a code, in one sentence. */
-export function adviceOf(code: ElgateErrorCode): string {
-  return byName.get(code)?.advice ?? '';
+/** `ERR_ELGATE_ROUTE_UNKNOWN`: route unknown. */
+function inWords(code: ElgateErrorCode): string {
+  return code.replace('ERR_ELGATE_', '').replaceAll('_', ' ').toLowerCase();
 }
 
 /** The error for a code's number, as it crosses shared memory; `what` failed. */
@@ -47,7 +47,7 @@ export function errorOfNumber(number: number, what: string): ElgateError {
       `${what}: unknown error ${number}; daemon and library differ in version`,
     );
   }
-  return new ElgateError(row.name, `${what}: ${row.advice}`);
+  return new ElgateError(row.name, `${what}: ${inWords(row.name)}. ${row.advice}`);
 }
 
 /** Turns whatever was thrown into an {@link ElgateError}; the addon's errors carry one of our codes. */

@@ -22,6 +22,16 @@ interface Reader {
 
 /** The log in `directory`, record by record. `what` names it in messages. */
 export async function* tailLog(directory: string, what: string, options: TailOptions = {}): AsyncGenerator<LogRecord> {
+  for await (const records of tailBatches(directory, what, options)) {
+    for (const record of records) {
+      yield record;
+      options.signal?.throwIfAborted();
+    }
+  }
+}
+
+/** As {@link tailLog}, as many records at a time as one read brings. */
+export async function* tailBatches(directory: string, what: string, options: TailOptions): AsyncGenerator<LogRecord[]> {
   const { signal, follow = true, reader: name = null } = options;
   signal?.throwIfAborted();
   const from = position(options.from ?? (name === null ? 'end' : 'start'));
@@ -31,13 +41,14 @@ export async function* tailLog(directory: string, what: string, options: TailOpt
     for (;;) {
       const result = await guardAsync(() => native.read(READ_BYTES_MAX, follow ? READ_WAIT_MS : 0));
       signal?.throwIfAborted();
-      const gaps = JSON.parse(result.gaps) as Gap[];
-      for (const record of records(reader, result)) {
-        while (gaps[0] !== undefined && gaps[0].from < record.lsn) report(gaps.shift() as Gap, what, options);
-        yield record;
-        signal?.throwIfAborted();
+      let records = recordsOf(reader, result);
+      for (const gap of JSON.parse(result.gaps) as Gap[]) {
+        const before = records.filter(({ lsn }) => lsn < gap.from);
+        if (before.length > 0) yield before;
+        report(gap, what, options);
+        records = records.slice(before.length);
       }
-      for (const gap of gaps) report(gap, what, options);
+      if (records.length > 0) yield records;
       if (!follow && result.caughtUp) return;
     }
   } finally {
@@ -58,23 +69,22 @@ export function position(from: NonNullable<TailOptions['from']>): string {
   return String(from);
 }
 
-function* records(reader: Reader, { data, index }: NativeReadResult): Generator<LogRecord> {
+function recordsOf(reader: Reader, { data, index }: NativeReadResult): LogRecord[] {
+  const records: LogRecord[] = [];
   for (let at = 0; at + INDEX_FIELDS <= index.length; at += INDEX_FIELDS) {
-    const [lsn, timeUs, offset, length] = index.subarray(at, at + INDEX_FIELDS) as unknown as [
-      number,
-      number,
-      number,
-      number,
-    ];
-    const bytes = data.subarray(offset, offset + length);
-    yield {
+    const lsn = index[at] as number;
+    const timeUs = index[at + 1] as number;
+    const offset = index[at + 2] as number;
+    const bytes = data.subarray(offset, offset + (index[at + 3] as number));
+    records.push({
       lsn,
       time: new Date(timeUs / 1000),
       data: bytes,
       text: () => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'),
       commit: () => commit(reader, lsn),
-    };
+    });
   }
+  return records;
 }
 
 async function commit({ native, what, named, closed }: Reader, lsn: number): Promise<void> {

@@ -90,7 +90,7 @@ function announce(daemon: Daemon): void {
   if (config.file !== null) print(`  config   ${config.file}`);
   else print('  config   none');
   print(
-    `  mode     ${status.mode}, ${status.shards.length} of ${status.cores} cores, backend ${backends}, ${bytes(memory)} of memory`,
+    `  mode     ${status.mode}, shards: ${status.shards.length}, cores: ${status.cores}, backend ${backends}, ${bytes(memory)} of memory`,
   );
   print(`  ring     ${daemon.engine().ringPath()}`);
   print(`  data     ${config.dataDir}`);

@@ -2,10 +2,12 @@
 
 import { Command } from 'commander';
 import { ElgateError } from '../../errors.js';
-import { tailLog } from '../../library/tail.js';
+import { tailBatches } from '../../library/tail.js';
 import type { Gap, LogRecord, TailOptions } from '../../library/types.js';
 import { logDirectory, type WhereOptions, withFlags } from '../locate.js';
 import { write } from '../output.js';
+
+const LINE_FEED = Buffer.from('\n');
 
 interface Options extends WhereOptions {
   follow?: boolean;
@@ -34,46 +36,16 @@ async function tail(target: string, options: Options): Promise<void> {
   const directory = await logDirectory(target, options);
   const follow = options.follow ?? false;
   const standard = follow && options.reader === undefined ? 'end' : 'start';
-  const records = tailLog(directory, target, {
+  const batches = tailBatches(directory, target, {
     from: from ?? standard,
     follow,
     onGap: (gap) => reportGap(target, gap, options.json ?? false),
     ...(options.reader === undefined ? {} : { reader: options.reader }),
   });
-  const commits = options.reader === undefined ? undefined : new Commits();
-  for await (const record of records) {
-    await write(options.json ? jsonLine(record) : plainLine(record));
-    commits?.note(record);
-  }
-  await commits?.finish();
-}
-
-/** Remembers the newest record that was printed; one commit at a time, for all printed meanwhile. */
-class Commits {
-  #newest: LogRecord | undefined;
-  #running: Promise<void> | undefined;
-  #failure: unknown;
-
-  note(record: LogRecord): void {
-    if (this.#failure !== undefined) throw this.#failure;
-    this.#newest = record;
-    this.#running ??= this.#run().catch((error) => {
-      this.#failure = error;
-    });
-  }
-
-  async finish(): Promise<void> {
-    await this.#running;
-    if (this.#failure !== undefined) throw this.#failure;
-  }
-
-  async #run(): Promise<void> {
-    while (this.#newest !== undefined) {
-      const record = this.#newest;
-      this.#newest = undefined;
-      await record.commit();
-    }
-    this.#running = undefined;
+  for await (const records of batches) {
+    await write(options.json ? records.map(jsonLine).join('') : plainLines(records));
+    // Only what was printed counts as read.
+    if (options.reader !== undefined) await records.at(-1)?.commit();
   }
 }
 
@@ -88,11 +60,8 @@ function parseFrom(text: string): NonNullable<TailOptions['from']> {
   );
 }
 
-function plainLine({ data }: LogRecord): Uint8Array {
-  const line = Buffer.allocUnsafe(data.length + 1);
-  line.set(data);
-  line[data.length] = 10;
-  return line;
+function plainLines(records: readonly LogRecord[]): Uint8Array {
+  return Buffer.concat(records.flatMap(({ data }) => [data, LINE_FEED]));
 }
 
 function jsonLine(record: LogRecord): string {
