@@ -69,12 +69,14 @@ struct Walk<'a> {
 }
 
 impl Plan {
-    /// Walks the log from the last segment that begins with a valid batch.
+    /// Walks the log from the last segment that begins with a valid batch. `passed` is the last
+    /// record that any reader has saved as done with.
     pub(crate) fn make(
         platform: &dyn Platform,
         dir: &Path,
         catalog: &Catalog,
         head: Option<&Watermarks>,
+        passed: Lsn,
     ) -> Result<Self, IoFault> {
         let (start, first) = find_start(platform, catalog)?;
         let kept = head.map(|head| head.first.min(head.durable.next()));
@@ -91,7 +93,7 @@ impl Plan {
             sources: Sources::default(),
             walked_from: start,
         };
-        let proof = head.map_or(Lsn::ZERO, |head| head.durable);
+        let proof = head.map_or(Lsn::ZERO, |head| head.durable).max(passed);
         let mut walk = Walk { platform, dir, catalog, proof, plan, unresolved: Vec::new() };
         walk.find_proof_behind(start)?;
         for index in start..catalog.entries.len() {

@@ -2,6 +2,7 @@
 
 use crate::batch_builder::BufferPool;
 use crate::catalog::{Catalog, IgnoredFile};
+use crate::cursor::list_cursors;
 use crate::error::{AtPath, IoFault, OpenError};
 use crate::head::HeadWriter;
 use crate::naming;
@@ -70,7 +71,7 @@ pub fn open(
     let marks = previous
         .filter(|(log_id, _)| catalog.log_id.is_none_or(|found| found == *log_id))
         .map(|(_, marks)| marks);
-    let plan = Plan::make(platform, dir, &catalog, marks.as_ref())?;
+    let plan = Plan::make(platform, dir, &catalog, marks.as_ref(), passed(platform, dir))?;
     kill_site::pass("log.recovery.scanned");
     repair(platform, dir, &catalog, &plan)?;
     catalog.find_damaged_firsts(platform)?;
@@ -136,6 +137,15 @@ pub fn open(
     let start_time = process_start_time();
     writer.head.start(log_id, writer.options.flush, &writer.watermarks(), start_time);
     Ok((writer, recovery))
+}
+
+/// The last record that any reader is done with. It was there once, whatever the segments say,
+/// and its number must not be given to another: the reader would pass over that.
+fn passed(platform: &dyn Platform, dir: &Path) -> Lsn {
+    // Cursors that cannot be read prove nothing; what to do about them is their readers' matter.
+    let cursors = list_cursors(platform, dir).unwrap_or_default();
+    let plausible = cursors.iter().map(|cursor| cursor.lsn).filter(|lsn| lsn.0 < u64::MAX / 4);
+    plausible.max().unwrap_or_default()
 }
 
 /// Copies damage aside, cuts what is torn, and makes stable what was found whole: a batch that

@@ -34,7 +34,7 @@ use crate::preparer::Prepared;
 use crate::stats::{Counters, LogStats};
 use crate::tail_cache::TailCache;
 use elgate_io::{Completion, File, Op};
-use elgate_types::{Lsn, Monotonic, RouteName, WallTime, kill_site};
+use elgate_types::{FlushMode, Lsn, Monotonic, RouteName, WallTime, kill_site};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -229,6 +229,13 @@ impl LogWriter {
     #[must_use]
     pub fn visible(&self) -> Lsn {
         self.visible
+    }
+
+    /// Last record that readers and sinks may see: the last durable one, or, where nothing is
+    /// synced for its own sake (flush mode `none`), the last one written.
+    #[must_use]
+    pub fn readable(&self) -> Lsn {
+        if self.options.flush == FlushMode::None { self.visible } else { self.durable }
     }
 
     /// The LSN that the next record will get.

@@ -8,7 +8,7 @@ use elgate_log::{
     Cursor, CursorError, GapReason, LogEvent, LogOptions, LogReader, ReadBatch, ReadFrom,
     Retention, SegmentState, Source, describe, list_cursors,
 };
-use elgate_types::{ErrorCode, Lsn, WallTime};
+use elgate_types::{ErrorCode, FlushMode, Lsn, WallTime};
 use std::path::Path;
 use support::{DIR, Found, Rig, batches, patch, payload, read_all, read_on, small};
 
@@ -219,6 +219,27 @@ fn cursors_keep_their_place_through_crashes_and_torn_slots() {
     drop(cursor);
     let listed = list_cursors(&*platform, dir()).expect("lists");
     assert_eq!((listed.len(), listed[0].lsn, listed[0].extra), (1, Lsn(13), [7; 4]));
+}
+
+#[test]
+fn a_number_that_a_reader_is_done_with_is_not_given_out_again() {
+    let mut rig = Rig::new(LogOptions { flush: FlushMode::None, ..small() });
+    for lsn in 1..=5 {
+        rig.append(10).expect("taken");
+        rig.until("the write", |rig| rig.writer.readable() == Lsn(lsn));
+    }
+    let platform = rig.world.platform();
+    let mut cursor = Cursor::open(&*platform, dir(), "sink").expect("opens");
+    cursor.save_blocking(&*platform, Lsn(4), [0; 4], true).expect("saves");
+    drop(cursor);
+    // Nothing was synced: the power cut takes every record, but not the cursor.
+    let mut rig = rig.crash(true, small());
+    assert_eq!(rig.recovery.next_lsn, Lsn(5));
+    assert_eq!(rig.recovery.quarantined.len(), 1);
+    rig.commit(10);
+    let mut reader =
+        LogReader::open(rig.world.platform(), dir(), ReadFrom::Lsn(Lsn(5))).expect("opens");
+    assert_eq!(read_on(&mut reader), [Found::Records(5, 5)]);
 }
 
 #[test]
