@@ -1,7 +1,7 @@
 // Kills the daemon again and again while data flows, and proves that it did: a kill counts only if the daemon had
 // made progress since its start (or had work waiting in the ring while it recovered) and still had some to do.
 
-import { now, sleep, spin, until } from './wait.mjs';
+import { now, sleep, spin, turn, until } from './wait.mjs';
 
 /** No restart may take longer than this until acknowledgements come again. */
 const RESUME_LIMIT_MS = 15_000;
@@ -15,6 +15,7 @@ const WAIT_MS = 30_000;
  *   progress()        a number that grows while data flows
  *   outstanding()     how much has been handed over and not come through yet
  *   burst()           hands over a little more
+ *   trickle()         hands over much less
  *   abort()           why it makes no sense to go on, or undefined
  *   step              most progress to wait for between two bursts
  */
@@ -61,7 +62,7 @@ export class Assassin {
   }
 
   async #duringFlow() {
-    const { random, progress, outstanding, burst, step } = this.phase;
+    const { random, progress, outstanding, burst, trickle, step } = this.phase;
     burst();
     await this.resume();
     for (let bursts = random.int(0, 2); bursts > 0; bursts -= 1) {
@@ -72,9 +73,14 @@ export class Assassin {
         abort: this.phase.abort,
       });
     }
+    // Flowing up to the last moment, so that the kill lands inside.
+    for (let ms = random.int(0, 6); ms > 0; ms -= 1) {
+      trickle();
+      await sleep(1);
+    }
     burst();
-    if (random.chance(0.5)) spin(random.int(0, 1_500));
-    else await sleep(random.int(0, 6));
+    await turn();
+    spin(random.int(0, 800));
     this.kills[outstanding() > 0 ? 'flow' : 'idle'] += 1;
   }
 

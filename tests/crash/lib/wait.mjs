@@ -2,6 +2,9 @@
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** One turn of the event loop: what was written to a pipe is on its way. */
+export const turn = () => new Promise((resolve) => setImmediate(resolve));
+
 /** Milliseconds on the monotonic clock. */
 export const now = () => Number(process.hrtime.bigint()) / 1e6;
 

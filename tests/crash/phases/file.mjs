@@ -101,6 +101,7 @@ async function throughOnePut({ sandbox, random, report, gate, lines, kills }) {
     progress: () => gate.durable(ROUTE),
     outstanding: () => feed.fed - gate.durable(ROUTE),
     burst: () => feed.give(random.int(1, Math.max(1, Math.floor(share() / 2)))),
+    trickle: () => feed.give(random.int(1, 8)),
     abort: () => daemon.deathReason() ?? feed.deathReason(),
     step: 200,
   });

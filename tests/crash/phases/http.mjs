@@ -28,6 +28,7 @@ export async function run({ sandbox, random, report, lines, kills }) {
     progress: () => receiver.received(),
     outstanding: () => feed.fed - (gate.head(ROUTE)?.delivered ?? 0),
     burst: () => feed.give(random.int(1, Math.max(1, Math.floor(share() / 2)))),
+    trickle: () => feed.give(random.int(1, 8)),
     abort: () => daemon.deathReason() ?? feed.deathReason(),
     // A receipt takes about 60 bytes of the journal.
     step: 60 * 40,
