@@ -5,11 +5,13 @@
 
 use crate::error::EngineError;
 use crate::mode::{Mode, SHARDS_MAX};
+use elgate_log::{LogOptions, Retention};
 use elgate_types::limits::ROUTES_MAX;
 use elgate_types::{FlushMode, RouteName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything the engine is told at its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -313,12 +315,26 @@ impl RouteConfig {
         if self.timeout_ms == 0 {
             return Err("timeout_ms: must be at least 1".into());
         }
-        if !SEGMENT_BYTES.contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(4_096) {
+        if !SEGMENT_BYTES.contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(4_096)
+        {
             return Err(format!(
                 "segment_bytes: {} is not a multiple of 4096 between 4 MiB and 4 GiB",
                 self.segment_bytes
             ));
         }
         Ok(())
+    }
+
+    /// The settings of the route's log.
+    pub(crate) fn log_options(&self) -> LogOptions {
+        LogOptions {
+            segment_bytes: self.segment_bytes,
+            flush: self.flush,
+            retain: Retention {
+                max_bytes: self.retain.max_bytes,
+                max_age: self.retain.max_age_s.map(Duration::from_secs),
+            },
+            ..LogOptions::default()
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | what may be configured | `config.rs` |
 //! | which threads run, and where | `mode.rs`, `topology.rs`, `pin.rs` |
-//! | starting, reloading, stopping | `engine.rs` |
+//! | starting, reloading, stopping | `engine.rs`, `start.rs` |
 //! | the event loop | `shard/` |
 //! | a route: log, acknowledgements, sink | `route.rs`, `open_route.rs`, `feed.rs` |
 //! | carrying records to a far end | `sink/` |
@@ -21,6 +21,7 @@ mod pin;
 mod route;
 mod shard;
 mod sink;
+mod start;
 mod status;
 mod topology;
 

@@ -10,7 +10,7 @@ use crate::sink::{
 };
 use elgate_http::{HttpUrl, RequestEncoder};
 use elgate_io::{File, FileIdentity, OpenOptions, Platform};
-use elgate_log::{Cursor, LogOptions, LogReader, ReadFrom, Retention};
+use elgate_log::{Cursor, LogReader, ReadFrom};
 use elgate_net::{ClientOptions, HttpClient, Origin, RetryPolicy};
 use elgate_types::{ErrorCode, Lsn, RouteName};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl Surroundings {
     ) -> Result<Route, EngineError> {
         let directory = self.log_directory(name);
         let (log, recovery) =
-            elgate_log::open(Arc::clone(&self.platform), &directory, name, log_options(config))
+            elgate_log::open(Arc::clone(&self.platform), &directory, name, config.log_options())
                 .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
         let sink = self.open_sink(name, config, log.durable())?;
         let feed = Feed::new(Arc::clone(&self.platform), directory);
@@ -273,17 +273,4 @@ fn http_encoder(
             .map_err(|error| wrong(&format!("headers.{header}"), &error))?;
     }
     Ok((url, encoder))
-}
-
-/// The log's settings out of a route's.
-pub(crate) fn log_options(config: &RouteConfig) -> LogOptions {
-    LogOptions {
-        segment_bytes: config.segment_bytes,
-        flush: config.flush,
-        retain: Retention {
-            max_bytes: config.retain.max_bytes,
-            max_age: config.retain.max_age_s.map(Duration::from_secs),
-        },
-        ..LogOptions::default()
-    }
 }

@@ -1,20 +1,27 @@
 //! A route as its shard sees it: a log, what it still owes acknowledgements for, and a sink.
 //!
+//! | file | what |
+//! |---|---|
+//! | `accept.rs` | submissions in, acknowledgements out |
+//! | `report.rs` | what the route says about itself |
+//!
 //! In: submissions, completions, time. Out: operations, and acknowledgements to post.
 
 use crate::config::RouteConfig;
 use crate::feed::{Feed, FeedEvent};
-use crate::shard::Address;
 use crate::sink::Sink;
-use crate::status::{LastError, RouteState, RouteStatus};
+use crate::status::LastError;
 use elgate_io::{Completion, Op};
-use elgate_log::{
-    AppendError, LogEvent, LogStats, LogWriter, Source, SourceSpan, WRITE_TIME_BOUNDS_US,
-};
-use elgate_ring::Submission;
-use elgate_types::{ErrorCode, FlushMode, Level, Lsn, Monotonic, RouteName, WallTime, kill_site};
+use elgate_log::{LogEvent, LogWriter, SourceSpan};
+use elgate_types::{ErrorCode, Level, Lsn, Monotonic, RouteName, WallTime, kill_site};
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::SyncSender;
+
+mod accept;
+mod report;
+
+pub(crate) use accept::{Acknowledgement, Incoming};
+use accept::{Held, Unacknowledged};
 
 /// Which part of a route an operation belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,67 +29,6 @@ pub(crate) enum Part {
     Log,
     Feed,
     Sink,
-}
-
-/// A submission that is in the log but not yet acknowledged.
-struct Unacknowledged {
-    address: Address,
-    op_id: u64,
-    first_lsn: Lsn,
-    last_lsn: Lsn,
-    record_count: u32,
-}
-
-/// A submission the log had no room for. Its slot stays taken, so the ring bounds how many exist.
-struct Held {
-    address: Address,
-    op_id: u64,
-    record_count: u32,
-    progress: Progress,
-    /// The records, each behind its length (u32, little-endian).
-    body: Box<[u8]>,
-}
-
-/// How far a submission has got into the log.
-#[derive(Debug, Clone, Copy, Default)]
-struct Progress {
-    appended: u32,
-    first_lsn: Option<Lsn>,
-}
-
-/// A submission on its way into a route.
-pub(crate) struct Incoming<'a> {
-    pub(crate) address: Address,
-    pub(crate) op_id: u64,
-    pub(crate) record_count: u32,
-    /// The records, each behind its length (u32, little-endian).
-    pub(crate) body: &'a [u8],
-}
-
-impl<'a> Incoming<'a> {
-    pub(crate) fn from(address: Address, submission: &Submission<'a>) -> Self {
-        Self {
-            address,
-            op_id: submission.op_id,
-            record_count: submission.record_count,
-            body: submission.body(),
-        }
-    }
-
-    /// The acknowledgement of a submission that was not taken.
-    pub(crate) fn refused(&self, code: ErrorCode) -> Acknowledgement {
-        let mut refused =
-            acknowledge(self.address, self.op_id, Lsn::ZERO, self.record_count, Level::Accepted);
-        refused.completion.status = Some(code);
-        refused
-    }
-}
-
-/// An acknowledgement for the ring that a submission came from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Acknowledgement {
-    pub(crate) address: Address,
-    pub(crate) completion: elgate_ring::Completion,
 }
 
 /// See the module text.
@@ -137,120 +83,6 @@ impl Route {
             appended_bytes: 0,
             last_error: None,
             dirty: true,
-        }
-    }
-
-    /// Takes a submission. Its acknowledgement follows through `acknowledgements`, perhaps at
-    /// once.
-    pub(crate) fn accept(
-        &mut self,
-        incoming: &Incoming<'_>,
-        wall: WallTime,
-        acknowledgements: &mut Vec<Acknowledgement>,
-    ) {
-        self.dirty = true;
-        let &Incoming { address, op_id, record_count, .. } = incoming;
-        let mut progress = Progress::default();
-        if !self.replayed.is_empty()
-            && let Some(span) = self.replayed.remove(&(address.ring_id, address.position))
-        {
-            if span.record_count >= record_count {
-                let level = self.reached();
-                let done = acknowledge(address, op_id, span.first_lsn, record_count, level);
-                acknowledgements.push(done);
-                return;
-            }
-            progress = Progress { appended: span.record_count, first_lsn: Some(span.first_lsn) };
-        }
-        let complete = self.held.is_empty()
-            && match self.append(address, incoming.body, &mut progress, wall) {
-                Ok(()) => true,
-                Err(AppendError::TooLarge { .. }) => {
-                    // The ring has the same limit, so an honest producer never gets here.
-                    acknowledgements.push(incoming.refused(ErrorCode::PayloadTooLarge));
-                    return;
-                }
-                Err(_) => false,
-            };
-        if !complete {
-            let body = incoming.body.into();
-            self.held.push_back(Held { address, op_id, record_count, progress, body });
-        } else if let Some(first_lsn) = progress.first_lsn {
-            self.expect_durable(address, op_id, first_lsn, record_count);
-        }
-    }
-
-    /// Appends a submission's records, going on from where an earlier attempt stopped.
-    fn append(
-        &mut self,
-        address: Address,
-        body: &[u8],
-        progress: &mut Progress,
-        wall: WallTime,
-    ) -> Result<(), AppendError> {
-        let source = Source { ring_id: address.ring_id, position: address.position };
-        for payload in elgate_ring::records(body).skip(progress.appended as usize) {
-            let lsn = self.log.append(payload, source, wall)?;
-            progress.first_lsn.get_or_insert(lsn);
-            progress.appended += 1;
-            self.appended_records += 1;
-            self.appended_bytes += payload.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn expect_durable(&mut self, address: Address, op_id: u64, first_lsn: Lsn, record_count: u32) {
-        let last_lsn = Lsn(first_lsn.0 + u64::from(record_count) - 1);
-        self.unacknowledged.push_back(Unacknowledged {
-            address,
-            op_id,
-            first_lsn,
-            last_lsn,
-            record_count,
-        });
-    }
-
-    /// Appends what was held, as far as the log has room again.
-    fn append_held(&mut self, wall: WallTime) {
-        while let Some(mut held) = self.held.pop_front() {
-            if self.append(held.address, &held.body, &mut held.progress, wall).is_err() {
-                self.held.push_front(held);
-                return;
-            }
-            if let Some(first_lsn) = held.progress.first_lsn {
-                self.expect_durable(held.address, held.op_id, first_lsn, held.record_count);
-            }
-        }
-    }
-
-    /// Gives up the slots this route holds because its log is parked, so that the ring does not
-    /// fill up for the others. What had not been appended is refused; of the rest the outcome is
-    /// unknown, since the log may still write it when its device returns.
-    pub(crate) fn shed(&mut self, acknowledgements: &mut Vec<Acknowledgement>) {
-        if self.parked.is_none() {
-            return;
-        }
-        for entry in self.unacknowledged.drain(..) {
-            let Unacknowledged { address, op_id, first_lsn, record_count, .. } = entry;
-            let mut unknown = acknowledge(address, op_id, first_lsn, record_count, Level::Accepted);
-            unknown.completion.status = Some(ErrorCode::Timeout);
-            acknowledgements.push(unknown);
-        }
-        for held in self.held.drain(..) {
-            let first_lsn = held.progress.first_lsn.unwrap_or(Lsn::ZERO);
-            let code = match held.progress.appended {
-                0 => ErrorCode::LogUnavailable,
-                _ => ErrorCode::Timeout,
-            };
-            let mut refused = acknowledge(
-                held.address,
-                held.op_id,
-                first_lsn,
-                held.record_count,
-                Level::Accepted,
-            );
-            refused.completion.status = Some(code);
-            acknowledgements.push(refused);
         }
     }
 
@@ -362,24 +194,6 @@ impl Route {
         }
     }
 
-    fn acknowledge_through(
-        &mut self,
-        through: Lsn,
-        level: Level,
-        acknowledgements: &mut Vec<Acknowledgement>,
-    ) {
-        while self.unacknowledged.front().is_some_and(|entry| entry.last_lsn <= through) {
-            let Some(entry) = self.unacknowledged.pop_front() else { return };
-            acknowledgements.push(acknowledge(
-                entry.address,
-                entry.op_id,
-                entry.first_lsn,
-                entry.record_count,
-                level,
-            ));
-        }
-    }
-
     /// Takes the completion of one of this route's operations.
     pub(crate) fn handle(
         &mut self,
@@ -471,7 +285,7 @@ impl Route {
     pub(crate) fn install_sink(&mut self, sink: Sink, config: RouteConfig) {
         self.dirty = true;
         self.paused = config.paused;
-        let options = crate::open_route::log_options(&config);
+        let options = config.log_options();
         self.log
             .set_bounds(options.segment_bytes, options.retain)
             .expect("the configuration was checked against the same bounds");
@@ -511,80 +325,7 @@ impl Route {
         self.parked.is_some()
     }
 
-    /// What a receipt may say of a record found in the log at start-up.
-    fn reached(&self) -> Level {
-        if self.config.flush == FlushMode::None { Level::Accepted } else { Level::Durable }
-    }
-
     pub(crate) fn note(&mut self, wall: WallTime, code: ErrorCode, message: String) {
         self.last_error = Some(LastError { at_us: wall.0, code, message });
     }
-
-    pub(crate) fn status(&self) -> RouteStatus {
-        let log = self.log.stats();
-        let sink = self.sink.as_ref();
-        let stats = sink.map(Sink::stats).unwrap_or_default();
-        let delivered = sink.map_or(self.delivered, Sink::delivered);
-        let state = if self.parked.is_some() {
-            RouteState::Parked
-        } else if sink.is_some_and(Sink::has_stopped) {
-            RouteState::Stopped
-        } else if self.paused {
-            RouteState::Paused
-        } else if sink.is_some_and(Sink::is_retrying) {
-            RouteState::Retrying
-        } else {
-            RouteState::Running
-        };
-        RouteStatus {
-            name: self.name.clone(),
-            sink: sink.map_or("none", Sink::kind),
-            state,
-            first_lsn: self.log.first_lsn(),
-            durable_lsn: self.log.durable(),
-            next_lsn: self.log.next_lsn(),
-            delivered_lsn: delivered,
-            lag_records: self.undelivered(),
-            lost_records: self.lost_records,
-            wal_bytes: log.bytes_on_disk,
-            wal_segments: log.segments,
-            memory_bytes: log.memory_bytes,
-            appended_records_total: self.appended_records,
-            appended_bytes_total: self.appended_bytes,
-            delivered_records_total: stats.delivered_records,
-            delivered_bytes_total: stats.delivered_bytes,
-            retries_total: stats.retries,
-            refused_total: stats.refused,
-            batches_total: log.batches,
-            written_bytes_total: log.written_bytes,
-            write_seconds_sum: log.write_time_total.as_secs_f64(),
-            write_latency_buckets: latency_buckets(&log),
-            last_error: self.last_error.clone(),
-        }
-    }
-}
-
-fn acknowledge(
-    address: Address,
-    op_id: u64,
-    first_lsn: Lsn,
-    record_count: u32,
-    level: Level,
-) -> Acknowledgement {
-    let completion =
-        elgate_ring::Completion { op_id, first_lsn, record_count, status: None, level };
-    Acknowledgement { address, completion }
-}
-
-/// Cumulative counts by upper bound in seconds, as Prometheus wants them; the last is infinity's.
-fn latency_buckets(log: &LogStats) -> Vec<(f64, u64)> {
-    let bounds = WRITE_TIME_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
-    let mut below = 0;
-    bounds
-        .zip(log.write_times)
-        .map(|(bound, count)| {
-            below += count;
-            (bound, below)
-        })
-        .collect()
 }

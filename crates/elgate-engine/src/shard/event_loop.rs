@@ -9,7 +9,9 @@
 //! No system call per record: slots are polled in shared memory, operations are handed to the
 //! kernel once per turn, and acknowledgements are written to shared memory.
 
-use super::{Address, Command, Foreign, Intake, Mailbox, Reply};
+use super::obey::Closing;
+use super::stop::{StopPhase, Stopping};
+use super::{Address, Command, Foreign, Intake, Mailbox};
 use crate::error::EngineError;
 use crate::route::{Acknowledgement, Incoming, Part, Route};
 use crate::status::ShardStatus;
@@ -28,50 +30,29 @@ pub(crate) struct ShardOptions {
 
 /// See the module text.
 pub(crate) struct Shard {
-    options: ShardOptions,
-    driver: Box<dyn Driver>,
-    pinned_core: Option<usize>,
-    intakes: Vec<Intake>,
-    routes: Vec<Option<Box<Route>>>,
-    by_name: HashMap<Box<[u8]>, usize>,
-    commands: Receiver<Command>,
-    peers: Vec<Mailbox>,
+    pub(super) options: ShardOptions,
+    pub(super) driver: Box<dyn Driver>,
+    pub(super) pinned_core: Option<usize>,
+    pub(super) intakes: Vec<Intake>,
+    pub(super) routes: Vec<Option<Box<Route>>>,
+    pub(super) by_name: HashMap<Box<[u8]>, usize>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) peers: Vec<Mailbox>,
     /// Commands for peers whose mailbox was full.
-    outbox: VecDeque<(usize, Command)>,
-    closing: Vec<Closing>,
+    pub(super) outbox: VecDeque<(usize, Command)>,
+    pub(super) closing: Vec<Closing>,
     /// Whether submissions are taken; not before all routes are there.
-    intake_open: bool,
-    stopping: Option<Stopping>,
-    completions: Vec<Completion>,
-    acknowledgements: Vec<Acknowledgement>,
-    dirty: Vec<usize>,
-    wakeup: Option<Monotonic>,
-    counters: Counters,
-}
-
-/// A change to a route that is answered once something has ended.
-enum Closing {
-    Sink(usize, Reply<()>),
-    Route(usize, Reply<()>),
-}
-
-struct Stopping {
-    deadline: Monotonic,
-    reply: Reply<Vec<(RouteName, u64)>>,
-    phase: StopPhase,
-}
-
-#[derive(PartialEq)]
-enum StopPhase {
-    /// Still taking what is on the rings and delivering.
-    Draining,
-    /// Sinks and logs finish what they began.
-    Closing,
-    Done,
+    pub(super) intake_open: bool,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) completions: Vec<Completion>,
+    pub(super) acknowledgements: Vec<Acknowledgement>,
+    pub(super) dirty: Vec<usize>,
+    pub(super) wakeup: Option<Monotonic>,
+    pub(super) counters: Counters,
 }
 
 #[derive(Default)]
-struct Counters {
+pub(super) struct Counters {
     turns: u64,
     sleeps: u64,
     slept: Duration,
@@ -85,10 +66,6 @@ const PART_LOG: u64 = 1;
 const PART_FEED: u64 = 2;
 const PART_SINK: u64 = 3;
 const PART_RING: u64 = 4;
-
-/// How long a shard that is told to stop gives its parts to end what they began, once there is
-/// nothing left to deliver or no time to deliver it.
-const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
 fn token(part: Part, route: usize, local: u32) -> Token {
     let part = match part {
@@ -398,200 +375,13 @@ impl Shard {
         }
     }
 
-    fn post(&mut self, to: usize, command: Command) {
+    pub(super) fn post(&mut self, to: usize, command: Command) {
         if let Err(command) = self.peers[to].try_send(command) {
             self.outbox.push_back((to, command));
         }
     }
 
-    fn take_commands(&mut self) -> bool {
-        let mut any = false;
-        while let Ok(command) = self.commands.try_recv() {
-            any = true;
-            self.obey(command);
-        }
-        any
-    }
-
-    fn obey(&mut self, command: Command) {
-        let now = self.driver.now();
-        match command {
-            Command::StartIntake(reply) => {
-                self.intake_open = true;
-                answer(&reply, Ok(()));
-            }
-            Command::Install(route, reply) => answer(&reply, self.install(route)),
-            Command::RetireSink(name, reply) => match self.find(&name) {
-                Ok(slot) => {
-                    self.touch(slot, |route| route.retire_sink(now));
-                    self.closing.push(Closing::Sink(slot, reply));
-                }
-                Err(error) => answer(&reply, Err(error)),
-            },
-            Command::InstallSink(name, parts, reply) => {
-                let (sink, config) = *parts;
-                let result = self
-                    .find(&name)
-                    .map(|slot| self.touch(slot, |route| route.install_sink(sink, config)));
-                answer(&reply, result);
-            }
-            Command::Remove(name, reply) => match self.find(&name) {
-                Ok(slot) => {
-                    self.by_name.remove(name.as_str().as_bytes());
-                    self.touch(slot, |route| route.close(now));
-                    self.closing.push(Closing::Route(slot, reply));
-                }
-                Err(error) => answer(&reply, Err(error)),
-            },
-            Command::Pause(name, reply) => {
-                let result = self.find(&name).map(|slot| self.touch(slot, Route::pause));
-                answer(&reply, result);
-            }
-            Command::Resume(name, reply) => {
-                let result =
-                    self.find(&name).map(|slot| self.touch(slot, |route| route.resume(now)));
-                answer(&reply, result);
-            }
-            Command::Flush(name, done, reply) => {
-                let result =
-                    self.find(&name).map(|slot| self.touch(slot, |route| route.flush(done)));
-                answer(&reply, result);
-            }
-            Command::Status(reply) => {
-                let routes = self.routes.iter().flatten().map(|route| route.status()).collect();
-                answer(&reply, Ok((self.status(now), routes)));
-            }
-            Command::Stop { deadline, reply } => {
-                self.stopping = Some(Stopping { deadline, reply, phase: StopPhase::Draining });
-            }
-            Command::Foreign(foreign) => self.accept_foreign(&foreign),
-            Command::ForeignDone(acknowledgement) => self.acknowledgements.push(acknowledgement),
-        }
-    }
-
-    fn install(&mut self, route: Box<Route>) -> Result<(), EngineError> {
-        let key: Box<[u8]> = route.name.as_str().as_bytes().into();
-        if self.by_name.contains_key(&key) {
-            return Err(EngineError::config(format!("route {} exists already", route.name)));
-        }
-        let slot = match self.routes.iter().position(Option::is_none) {
-            Some(slot) => slot,
-            None => {
-                self.routes.push(None);
-                self.routes.len() - 1
-            }
-        };
-        self.routes[slot] = Some(route);
-        self.by_name.insert(key, slot);
-        self.dirty.push(slot);
-        Ok(())
-    }
-
-    fn accept_foreign(&mut self, foreign: &Foreign) {
-        let incoming = Incoming {
-            address: foreign.address,
-            op_id: foreign.op_id,
-            record_count: foreign.record_count,
-            body: &foreign.body,
-        };
-        let wall = self.driver.wall_time();
-        let Self { routes, by_name, acknowledgements, dirty, .. } = self;
-        let slot = by_name.get(foreign.route.as_str().as_bytes()).copied();
-        match slot.and_then(|slot| Some((slot, routes[slot].as_mut()?))) {
-            Some((slot, route)) => {
-                if !route.dirty {
-                    dirty.push(slot);
-                }
-                route.accept(&incoming, wall, acknowledgements);
-            }
-            None => acknowledgements.push(incoming.refused(ErrorCode::RouteUnknown)),
-        }
-    }
-
-    fn find(&self, name: &RouteName) -> Result<usize, EngineError> {
-        self.by_name.get(name.as_str().as_bytes()).copied().ok_or_else(|| {
-            EngineError::new(
-                ErrorCode::RouteUnknown,
-                format!("there is no route {name}. {}", ErrorCode::RouteUnknown.row().advice),
-            )
-        })
-    }
-
-    fn touch(&mut self, slot: usize, change: impl FnOnce(&mut Route)) {
-        if let Some(route) = &mut self.routes[slot] {
-            if !route.dirty {
-                route.dirty = true;
-                self.dirty.push(slot);
-            } else if !self.dirty.contains(&slot) {
-                self.dirty.push(slot);
-            }
-            change(route);
-        }
-    }
-
-    fn finish_closing(&mut self) {
-        if self.closing.is_empty() {
-            return;
-        }
-        for closing in std::mem::take(&mut self.closing) {
-            match closing {
-                Closing::Sink(slot, reply) => {
-                    match self.routes[slot].as_mut().map(|route| route.drop_retired_sink()) {
-                        Some(false) => self.closing.push(Closing::Sink(slot, reply)),
-                        _ => answer(&reply, Ok(())),
-                    }
-                }
-                Closing::Route(slot, reply) => {
-                    match self.routes[slot].as_mut().map(|route| route.is_closed()) {
-                        Some(false) => self.closing.push(Closing::Route(slot, reply)),
-                        _ => {
-                            self.routes[slot] = None;
-                            answer(&reply, Ok(()));
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn advance_stop(&mut self, now: Monotonic) {
-        let Some(stop) = &mut self.stopping else { return };
-        let routes = || self.routes.iter().flatten();
-        match stop.phase {
-            StopPhase::Draining => {
-                let ring_empty = self.intakes.iter().all(|intake| intake.used_slots() == 0);
-                let drained = ring_empty && routes().all(|route| route.is_drained());
-                if !drained && now < stop.deadline {
-                    return;
-                }
-                stop.phase = StopPhase::Closing;
-                stop.deadline = now.after(CLOSE_GRACE);
-                let slots: Vec<usize> = (0..self.routes.len()).collect();
-                for slot in slots {
-                    self.touch(slot, |route| route.close(now));
-                }
-            }
-            StopPhase::Closing => {
-                let expired = now >= stop.deadline;
-                let closed = self.routes.iter_mut().flatten().all(|route| route.is_closed());
-                if !(closed || expired) {
-                    return;
-                }
-                let undelivered = self
-                    .routes
-                    .iter()
-                    .flatten()
-                    .map(|route| (route.name.clone(), route.undelivered()))
-                    .filter(|(_, count)| *count > 0)
-                    .collect();
-                stop.phase = StopPhase::Done;
-                answer(&stop.reply, Ok(undelivered));
-            }
-            StopPhase::Done => {}
-        }
-    }
-
-    fn status(&mut self, now: Monotonic) -> ShardStatus {
+    pub(super) fn status(&mut self, now: Monotonic) -> ShardStatus {
         let info = self.driver.info();
         let window = now.since(self.counters.snapshot_at);
         let slept = self.counters.slept.saturating_sub(self.counters.snapshot_slept);
@@ -618,9 +408,4 @@ impl Shard {
 /// The shard that a route lives on.
 pub(crate) fn home(name: &RouteName, shard_count: usize) -> usize {
     (name.stable_hash() % shard_count.max(1) as u64) as usize
-}
-
-fn answer<T>(reply: &Reply<T>, result: Result<T, EngineError>) {
-    // The asker may have given up: then nobody needs the answer.
-    let _ = reply.try_send(result);
 }

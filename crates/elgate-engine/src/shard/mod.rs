@@ -4,11 +4,15 @@
 //! |---|---|
 //! | `command.rs` | what other threads may ask of a shard |
 //! | `event_loop.rs` | the loop: messages, ring, routes, completions, sleep |
+//! | `obey.rs` | carrying out commands: routes come, change and go |
+//! | `stop.rs` | stopping: drain, close, end |
 //! | `intake.rs` | a ring's consumer: pop, liveness, acknowledgement, replacement |
 
 mod command;
 mod event_loop;
 mod intake;
+mod obey;
+mod stop;
 
 pub(crate) use command::{Command, Foreign, Mailbox, Reply};
 pub(crate) use event_loop::{Shard, ShardOptions, home};

@@ -1,0 +1,165 @@
+//! Carrying out commands: routes come, change and go.
+
+use super::stop::{StopPhase, Stopping, answer};
+use super::{Command, Foreign, Reply, Shard};
+use crate::error::EngineError;
+use crate::route::{Incoming, Route};
+use elgate_types::{ErrorCode, RouteName};
+
+/// A change to a route that is answered once something has ended.
+pub(super) enum Closing {
+    Sink(usize, Reply<()>),
+    Route(usize, Reply<()>),
+}
+
+impl Shard {
+    pub(super) fn take_commands(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(command) = self.commands.try_recv() {
+            any = true;
+            self.obey(command);
+        }
+        any
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = self.driver.now();
+        match command {
+            Command::StartIntake(reply) => {
+                self.intake_open = true;
+                answer(&reply, Ok(()));
+            }
+            Command::Install(route, reply) => answer(&reply, self.install(route)),
+            Command::RetireSink(name, reply) => match self.find(&name) {
+                Ok(slot) => {
+                    self.touch(slot, |route| route.retire_sink(now));
+                    self.closing.push(Closing::Sink(slot, reply));
+                }
+                Err(error) => answer(&reply, Err(error)),
+            },
+            Command::InstallSink(name, parts, reply) => {
+                let (sink, config) = *parts;
+                let result = self
+                    .find(&name)
+                    .map(|slot| self.touch(slot, |route| route.install_sink(sink, config)));
+                answer(&reply, result);
+            }
+            Command::Remove(name, reply) => match self.find(&name) {
+                Ok(slot) => {
+                    self.by_name.remove(name.as_str().as_bytes());
+                    self.touch(slot, |route| route.close(now));
+                    self.closing.push(Closing::Route(slot, reply));
+                }
+                Err(error) => answer(&reply, Err(error)),
+            },
+            Command::Pause(name, reply) => {
+                let result = self.find(&name).map(|slot| self.touch(slot, Route::pause));
+                answer(&reply, result);
+            }
+            Command::Resume(name, reply) => {
+                let result =
+                    self.find(&name).map(|slot| self.touch(slot, |route| route.resume(now)));
+                answer(&reply, result);
+            }
+            Command::Flush(name, done, reply) => {
+                let result =
+                    self.find(&name).map(|slot| self.touch(slot, |route| route.flush(done)));
+                answer(&reply, result);
+            }
+            Command::Status(reply) => {
+                let routes = self.routes.iter().flatten().map(|route| route.status()).collect();
+                answer(&reply, Ok((self.status(now), routes)));
+            }
+            Command::Stop { deadline, reply } => {
+                self.stopping = Some(Stopping { deadline, reply, phase: StopPhase::Draining });
+            }
+            Command::Foreign(foreign) => self.accept_foreign(&foreign),
+            Command::ForeignDone(acknowledgement) => self.acknowledgements.push(acknowledgement),
+        }
+    }
+
+    fn install(&mut self, route: Box<Route>) -> Result<(), EngineError> {
+        let key: Box<[u8]> = route.name.as_str().as_bytes().into();
+        if self.by_name.contains_key(&key) {
+            return Err(EngineError::config(format!("route {} exists already", route.name)));
+        }
+        let slot = match self.routes.iter().position(Option::is_none) {
+            Some(slot) => slot,
+            None => {
+                self.routes.push(None);
+                self.routes.len() - 1
+            }
+        };
+        self.routes[slot] = Some(route);
+        self.by_name.insert(key, slot);
+        self.dirty.push(slot);
+        Ok(())
+    }
+
+    fn accept_foreign(&mut self, foreign: &Foreign) {
+        let incoming = Incoming {
+            address: foreign.address,
+            op_id: foreign.op_id,
+            record_count: foreign.record_count,
+            body: &foreign.body,
+        };
+        let wall = self.driver.wall_time();
+        let Self { routes, by_name, acknowledgements, dirty, .. } = self;
+        let slot = by_name.get(foreign.route.as_str().as_bytes()).copied();
+        match slot.and_then(|slot| Some((slot, routes[slot].as_mut()?))) {
+            Some((slot, route)) => {
+                if !route.dirty {
+                    dirty.push(slot);
+                }
+                route.accept(&incoming, wall, acknowledgements);
+            }
+            None => acknowledgements.push(incoming.refused(ErrorCode::RouteUnknown)),
+        }
+    }
+
+    fn find(&self, name: &RouteName) -> Result<usize, EngineError> {
+        self.by_name.get(name.as_str().as_bytes()).copied().ok_or_else(|| {
+            EngineError::new(
+                ErrorCode::RouteUnknown,
+                format!("there is no route {name}. {}", ErrorCode::RouteUnknown.row().advice),
+            )
+        })
+    }
+
+    pub(super) fn touch(&mut self, slot: usize, change: impl FnOnce(&mut Route)) {
+        if let Some(route) = &mut self.routes[slot] {
+            if !route.dirty {
+                route.dirty = true;
+                self.dirty.push(slot);
+            } else if !self.dirty.contains(&slot) {
+                self.dirty.push(slot);
+            }
+            change(route);
+        }
+    }
+
+    pub(super) fn finish_closing(&mut self) {
+        if self.closing.is_empty() {
+            return;
+        }
+        for closing in std::mem::take(&mut self.closing) {
+            match closing {
+                Closing::Sink(slot, reply) => {
+                    match self.routes[slot].as_mut().map(|route| route.drop_retired_sink()) {
+                        Some(false) => self.closing.push(Closing::Sink(slot, reply)),
+                        _ => answer(&reply, Ok(())),
+                    }
+                }
+                Closing::Route(slot, reply) => {
+                    match self.routes[slot].as_mut().map(|route| route.is_closed()) {
+                        Some(false) => self.closing.push(Closing::Route(slot, reply)),
+                        _ => {
+                            self.routes[slot] = None;
+                            answer(&reply, Ok(()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
