@@ -10,16 +10,15 @@
 //! consumer the next one begins at `head` again, so what was taken and not finished is taken again.
 
 use crate::ack_writer::AckWriters;
-use crate::acks::{AckMap, Completion};
-use crate::error::{RingError, RingPoisoned};
-use crate::files;
-use crate::layout::{PARTICIPANT_COUNT, SLOT_COUNT, SLOTS, offset, slot_index};
+use crate::acks::Completion;
+use crate::error::RingPoisoned;
+use crate::layout::{SLOTS, slot_index};
 use crate::mapping::{RingMap, RingOptions};
-use crate::message::{Header, Kind, Records, records};
-use crate::participant::ParticipantWord;
-use crate::process::{ProcessIdentity, try_lock_byte};
+use crate::message::{Header, Kind};
+use crate::process::ProcessIdentity;
 use crate::protocol::{self, Peek, Shared};
-use crate::sync::{Ordering, fence};
+use crate::submission::Submission;
+use crate::sync::Ordering;
 use elgate_io::{FutexWord, futex};
 use elgate_types::{ErrorCode, Level, Lsn, kill_site};
 use std::path::Path;
@@ -42,7 +41,7 @@ pub struct Consumer {
     pub(crate) in_flight: usize,
     pub(crate) poisoned: Option<RingPoisoned>,
     pub(crate) counters: Counters,
-    scratch: Vec<u8>,
+    pub(crate) scratch: Vec<u8>,
 }
 
 /// A run that was passed and is not yet released.
@@ -69,160 +68,10 @@ pub(crate) struct Counters {
     pub(crate) aborted: u64,
 }
 
-/// A validated submission, borrowed from the consumer's own copy of it.
-#[derive(Debug)]
-pub struct Submission<'a> {
-    /// Where it lies; names it in [`Consumer::finish`].
-    pub position: u64,
-    /// How many slots it takes.
-    pub slots: u32,
-    /// The participant that sent it. 0: nobody any more (it was salvaged from an earlier ring).
-    pub owner: u16,
-    /// The participant's number of the first record.
-    pub op_id: u64,
-    /// The route's name, valid as such; whether it exists is for the engine to say.
-    pub route: &'a str,
-    /// How many records.
-    pub record_count: u32,
-    body: &'a [u8],
-}
-
-impl<'a> Submission<'a> {
-    /// A submission put together again from what was kept of one. `body` as [`Self::body`] gave it.
-    #[must_use]
-    pub fn from_parts(
-        position: u64,
-        op_id: u64,
-        record_count: u32,
-        route: &'a str,
-        body: &'a [u8],
-    ) -> Self {
-        Self { position, slots: 0, owner: 0, op_id, route, record_count, body }
-    }
-
-    /// The payloads, in order.
-    #[must_use]
-    pub fn records(&self) -> Records<'a> {
-        records(self.body)
-    }
-
-    /// The records as they were encoded; [`records`](crate::records()) walks them.
-    #[must_use]
-    pub fn body(&self) -> &'a [u8] {
-        self.body
-    }
-}
-
-/// What a ring is doing. Counters count from when this consumer opened it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RingStats {
-    /// The ring's random identity.
-    pub ring_id: u64,
-    /// How often a consumer has opened it.
-    pub epoch: u64,
-    /// First position not yet released.
-    pub head: u64,
-    /// Next position to be claimed, as the shared word says.
-    pub tail: u64,
-    /// Slots between the two.
-    pub used_slots: u64,
-    /// Slots there are.
-    pub slots: u64,
-    /// Submissions taken and not yet finished.
-    pub in_flight: usize,
-    /// Attached participants.
-    pub participants: usize,
-    /// Submissions taken.
-    pub taken: u64,
-    /// Submissions that did not survive validation.
-    pub corrupt: u64,
-    /// Claims of dead producers that were skipped.
-    pub aborted: u64,
-    /// Completions that wait because their participant does not read.
-    pub completions_waiting: usize,
-    /// Completions that nobody was left to be told.
-    pub completions_dropped: u64,
-    /// Whether the ring waits to be replaced.
-    pub poisoned: bool,
-}
-
 /// What the consumer's [futex word](Consumer::futex_word) holds while it sleeps.
 pub const SLEEPING: u32 = 1;
 
-/// How often opening starts over when the file changes under its hands.
-const OPEN_ATTEMPTS_MAX: usize = 16;
-
 impl Consumer {
-    /// Opens the ring at `path`, creating it if there is none, and takes over where its last
-    /// consumer stopped.
-    ///
-    /// # Errors
-    /// [`RingError::InUse`] if another consumer lives; else what is wrong with the file or options.
-    pub fn open(path: &Path, options: &RingOptions) -> Result<Self, RingError> {
-        options.check()?;
-        for _ in 0..OPEN_ATTEMPTS_MAX {
-            let ring = match RingMap::open(path) {
-                Err(RingError::Missing { .. }) => match create(path, options)? {
-                    Some(ring) => ring,
-                    None => continue,
-                },
-                other => other?,
-            };
-            let locked = try_lock_byte(ring.file(), 0)
-                .map_err(|source| files::failed("lock", path, source))?;
-            if !locked {
-                let pid = ring.u32_at(offset::DAEMON_PID).load(Ordering::Relaxed);
-                return Err(RingError::InUse { path: path.to_owned(), pid });
-            }
-            // Between opening and locking, a living consumer may have replaced the file.
-            if ring.is_current() {
-                ring.set_options(options);
-                return Ok(Self::adopt(ring, options.clone()));
-            }
-        }
-        let source = std::io::Error::other("it keeps being replaced by another process");
-        Err(files::failed("open", path, source))
-    }
-
-    /// Takes over a ring whose byte 0 we have locked.
-    fn adopt(ring: RingMap, options: RingOptions) -> Self {
-        // Relaxed: the last consumer is dead, and only consumers write these two.
-        let mut head = ring.head().load(Ordering::Relaxed);
-        let epoch = ring.u64_at(offset::EPOCH).load(Ordering::Relaxed).wrapping_add(1);
-        let tail = ring.tail().load(Ordering::Acquire); // pairs with the tail CAS
-        let mut poisoned = None;
-        if ring.poisoned().load(Ordering::Relaxed) != 0
-            || tail.wrapping_sub(head) > SLOTS
-            || head > u64::MAX / 2
-        {
-            poisoned = Some(RingPoisoned { position: head, word: tail });
-            head = head.min(u64::MAX / 2);
-        } else {
-            while head < tail && protocol::is_released(&ring, head) {
-                head += 1;
-            }
-            let _ = protocol::advance_head(&ring, head);
-        }
-        let identity = ProcessIdentity::current();
-        announce(&ring, &identity, epoch);
-        futex::wake(ring.space_sequence(), u32::MAX);
-        Self {
-            ring: Arc::new(ring),
-            options,
-            identity,
-            acks: AckWriters::new(),
-            epoch,
-            head,
-            read: head,
-            pending: vec![Pending::default(); SLOT_COUNT].into_boxed_slice(),
-            in_flight: 0,
-            poisoned,
-            counters: Counters::default(),
-            scratch: Vec::new(),
-        }
-    }
-
     /// Looks at up to `max` submissions from the read position on, and calls `take` with each valid
     /// one, in order. Invalid ones are completed with `SlotCorrupt`; those of dead producers and
     /// padding are skipped. Returns how many were handed over.
@@ -484,100 +333,9 @@ impl Consumer {
         self.ring.tail().load(Ordering::Relaxed).saturating_sub(self.head).min(SLOTS)
     }
 
-    /// Whether any producer is attached, or has died without its place having been freed.
-    #[must_use]
-    pub fn has_participants(&self) -> bool {
-        self.attached().next().is_some()
-    }
-
-    fn attached(&self) -> impl Iterator<Item = u16> + '_ {
-        (1..PARTICIPANT_COUNT).filter(|&index| {
-            // Relaxed: counted for people, and to decide how often to look for dead ones.
-            ParticipantWord(self.ring.participant(index).load(Ordering::Relaxed)).is_attached()
-        })
-    }
-
-    /// Ends the ring's life: removes the file if nothing is in it, for a ring that no later daemon
-    /// is to find. Producers that are still attached see it given up. Returns whether it was
-    /// removed.
-    pub fn remove_if_empty(self) -> bool {
-        self.ring.poisoned().store(1, Ordering::Relaxed);
-        // Pairs with the fence in `must_wake_consumer`: a commit that we do not see below sees the
-        // ring given up.
-        fence(Ordering::SeqCst);
-        let tail = self.ring.tail().load(Ordering::Acquire); // pairs with the tail CAS
-        if tail != self.head || !self.ring.is_current() {
-            let given_up = u32::from(self.poisoned.is_some());
-            self.ring.poisoned().store(given_up, Ordering::Relaxed);
-            return false;
-        }
-        for index in self.attached() {
-            files::remove(&AckMap::path_of(self.ring.path(), index));
-        }
-        files::remove(self.ring.path());
-        true
-    }
-
-    /// What the ring is doing.
-    #[must_use]
-    pub fn stats(&self) -> RingStats {
-        let tail = self.ring.tail().load(Ordering::Relaxed);
-        RingStats {
-            ring_id: self.ring_id(),
-            epoch: self.epoch,
-            head: self.head,
-            tail,
-            used_slots: self.used_slots(),
-            slots: SLOTS,
-            in_flight: self.in_flight,
-            participants: self.attached().count(),
-            taken: self.counters.taken,
-            corrupt: self.counters.corrupt,
-            aborted: self.counters.aborted,
-            completions_waiting: self.acks.backlog(),
-            completions_dropped: self.acks.dropped(),
-            poisoned: self.poisoned.is_some(),
-        }
-    }
-
     /// Owners with something between head and read that they have not been told about.
     pub(crate) fn awaiting_owners(&self) -> impl Iterator<Item = u16> + '_ {
         let taken = self.pending.iter().filter(|pending| pending.stage == Stage::Taken);
         taken.map(|pending| pending.owner)
     }
-
-    /// Begins anew on another ring whose byte 0 we have locked.
-    pub(crate) fn switch_to(&mut self, ring: RingMap, first: u64, epoch: u64) {
-        self.ring = Arc::new(ring);
-        self.acks = AckWriters::new();
-        (self.head, self.read, self.epoch) = (first, first, epoch);
-        self.pending.fill(Pending::default());
-        self.in_flight = 0;
-        self.poisoned = None;
-    }
-
-    /// The copy that submissions are validated in.
-    pub(crate) fn take_scratch(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.scratch)
-    }
-}
-
-/// Creates a ring and gives it its name. `None`: somebody else was faster.
-fn create(path: &Path, options: &RingOptions) -> Result<Option<RingMap>, RingError> {
-    let temporary = files::temporary(path);
-    let mut ring = RingMap::create(&temporary, options, 0)?;
-    ring.set_path(path);
-    Ok(files::link_new(&temporary, path)?.then_some(ring))
-}
-
-/// Writes who consumes the ring.
-pub(crate) fn announce(ring: &RingMap, identity: &ProcessIdentity, epoch: u64) {
-    // Read by people and tools; whether a consumer lives is asked of the lock.
-    ring.u64_at(offset::EPOCH).store(epoch, Ordering::Relaxed);
-    ring.u32_at(offset::DAEMON_PID).store(identity.pid, Ordering::Relaxed);
-    ring.u64_at(offset::DAEMON_START_TIME).store(identity.start_time, Ordering::Relaxed);
-    ring.u64_at(offset::DAEMON_PID_NAMESPACE).store(identity.pid_namespace, Ordering::Relaxed);
-    let word = ParticipantWord::attached(epoch as u32, identity.pid);
-    ring.participant(0).store(word.0, Ordering::Relaxed);
-    protocol::end_sleep(ring);
 }

@@ -18,7 +18,9 @@
 //! | `participant.rs`, `process.rs` | a producer's place; locks, process identity, forks |
 //! | `producer.rs` | the producer |
 //! | `acks.rs`, `ack_writer.rs`, `ack_reader.rs` | completions, from Elgate to a participant |
-//! | `consumer.rs` | the consumer |
+//! | `consumer.rs`, `submission.rs` | the consumer, and what it hands over |
+//! | `opening.rs` | creating, taking over and removing a ring |
+//! | `stats.rs` | what a consumer can say about its ring |
 //! | `liveness.rs` | dead producers |
 //! | `salvage.rs` | a poisoned ring |
 //! | `examine.rs` | a look from outside, for tools |
@@ -59,6 +61,8 @@ mod mapping;
 #[cfg(not(loom))]
 mod message;
 #[cfg(not(loom))]
+mod opening;
+#[cfg(not(loom))]
 mod participant;
 #[cfg(not(loom))]
 mod process;
@@ -66,13 +70,17 @@ mod process;
 mod producer;
 #[cfg(not(loom))]
 mod salvage;
+#[cfg(not(loom))]
+mod stats;
+#[cfg(not(loom))]
+mod submission;
 
 #[cfg(not(loom))]
 pub use ack_reader::{AckReader, AckWaiter};
 #[cfg(not(loom))]
 pub use acks::Completion;
 #[cfg(not(loom))]
-pub use consumer::{Consumer, RingStats, SLEEPING, Submission};
+pub use consumer::{Consumer, SLEEPING};
 #[cfg(not(loom))]
 pub use error::{RingError, RingPoisoned, SubmitError};
 #[cfg(not(loom))]
@@ -83,3 +91,7 @@ pub use mapping::RingOptions;
 pub use message::{Records, records};
 #[cfg(not(loom))]
 pub use producer::{OUTSTANDING_MAX, Producer};
+#[cfg(not(loom))]
+pub use stats::RingStats;
+#[cfg(not(loom))]
+pub use submission::Submission;

@@ -4,12 +4,13 @@
 //! slots between them are marked aborted. They are in the new ring before it has the name, so being
 //! killed on the way loses nothing: the next consumer finds either ring whole.
 
-use crate::consumer::{Consumer, announce};
+use crate::consumer::Consumer;
 use crate::error::RingError;
 use crate::files;
 use crate::layout::SLOTS;
 use crate::mapping::RingMap;
 use crate::message::{Header, Kind};
+use crate::opening::announce;
 use crate::process::try_lock_byte;
 use crate::protocol::{self, Peek, Shared};
 use crate::sync::{Ordering, fence};
@@ -59,7 +60,7 @@ impl Consumer {
         let shift = first - self.read;
         let end = self.head + SLOTS;
         let (mut position, mut filled, mut salvaged) = (self.read, self.read, 0);
-        let mut body = self.take_scratch();
+        let mut body = std::mem::take(&mut self.scratch);
         while position < end {
             let run = match protocol::peek(&*self.ring, position) {
                 Peek::Committed { run, .. } if position + u64::from(run) <= end => run,

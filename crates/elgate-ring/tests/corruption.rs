@@ -276,10 +276,10 @@ fn run_under_fire(place: fn(u64) -> u64, enough: fn(u64, u64, u64) -> bool) {
                     }
                     arrived += taken.len() as u64;
                     finish(&mut consumer, &taken);
-                    if taken.is_empty() && round % 8 == 0 && consumer.prepare_sleep() {
+                    if taken.is_empty() && round.is_multiple_of(8) && consumer.prepare_sleep() {
                         consumer.end_sleep();
                     }
-                    if round % 64 == 0 {
+                    if round.is_multiple_of(64) {
                         consumer.recover_dead();
                     }
                 }

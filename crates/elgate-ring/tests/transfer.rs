@@ -93,8 +93,8 @@ fn runs_never_cross_the_end_of_the_file() {
     let producer = fixture.producer();
     // Runs of 3, 7 and 245 slots meet the end at every kind of distance within a few laps.
     let sizes = [9_000, 25_000, PAYLOAD_BYTES_MAX];
-    let mut expected = 0;
     for lap in 0..60 {
+        let expected = lap as u64;
         let sent = payload(lap, sizes[lap % 3]);
         producer.submit(&route("a"), expected, &[&sent]).expect("there is room");
         for taken in pop_all(&mut consumer) {
@@ -103,7 +103,6 @@ fn runs_never_cross_the_end_of_the_file() {
             assert!(taken.position % 1_020 + u64::from(taken.slots) <= 1_020);
             finish(&mut consumer, &[taken]);
         }
-        expected += 1;
     }
     let stats = consumer.stats();
     assert!(stats.tail > 4 * 1_020, "several laps");
