@@ -6,7 +6,8 @@ import type { ElgateError } from '../src/errors.js';
 import { Elgate } from '../src/library/elgate.js';
 import { QUEUE_BYTES_MAX } from '../src/library/producer.js';
 import { provideBinding } from '../src/native/load.js';
-import { FakeMachine, nativeError } from './support/fake-binding.js';
+import { FakeMachine } from './support/fake-binding.js';
+import { nativeError } from './support/fake-ring.js';
 import { connectFake, openFake } from './support/gate.js';
 import { scratch } from './support/scratch.js';
 

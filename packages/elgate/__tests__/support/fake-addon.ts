@@ -2,7 +2,8 @@
 // with one ring, always there unless FAKE_DAEMON=none. What it takes is written to FAKE_OUT.
 
 import { appendFileSync } from 'node:fs';
-import { FakeMachine, FakeRing } from './fake-binding.js';
+import { FakeMachine } from './fake-binding.js';
+import { FakeRing } from './fake-ring.js';
 
 const machine = new FakeMachine();
 
