@@ -5,7 +5,7 @@
 
 use crate::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchHeader};
 use crate::bytes::checksum;
-use crate::record::{self, Record, Records, framed_bytes};
+use crate::record::{self, Records, framed_bytes};
 use elgate_io::Buffer;
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Lsn, WallTime};
@@ -262,11 +262,6 @@ impl CachedBatch {
     #[must_use]
     pub fn records(&self, from: Lsn) -> Records<'_> {
         self.0.records(from)
-    }
-
-    /// Iterates over the records as [`Record`]s.
-    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
-        self.records(Lsn::ZERO)
     }
 }
 

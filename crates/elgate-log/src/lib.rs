@@ -2,14 +2,14 @@
 //!
 //! * [`open`] recovers a log and returns its one [`LogWriter`], a sans-I/O state machine.
 //! * [`LogReader`] follows a log from any process, live or offline; [`Cursor`] keeps a reader's
-//!   place; [`describe`] tells what is there.
+//!   place; [`describe()`] tells what is there.
 //!
 //! | question | file |
 //! |---|---|
 //! | what do the bytes mean? | `segment_header.rs`, `batch.rs`, `record.rs`, `head.rs`, `cursor.rs`, `naming.rs` |
 //! | how do records become writes? | `batch_builder.rs`, `writer.rs`, `writer/`, `tail_cache.rs` |
-//! | what happens after a crash? | `recovery.rs`, `plan.rs`, `damage.rs`, `quarantine.rs`, `sources.rs` |
-//! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `describe.rs` |
+//! | what happens after a crash? | `recovery.rs`, `plan.rs`, `damage.rs`, `sources.rs`, `quarantine.rs` |
+//! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `reader/follow.rs`, `describe.rs` |
 //! | when do files come and go? | `preparer.rs`, `retention.rs` |
 //!
 //! The layouts and rules are those of RFC 0001, section 4.
