@@ -9,14 +9,15 @@ import { endChildrenOnSignal, run } from './lib/process.mjs';
 import { bold, duration, fail, green, heading, red, secondsSince, yellow } from './lib/report.mjs';
 import { MissingTool, requireBuildTools } from './lib/tools.mjs';
 import { countsOf, format, none, sum } from './test/counts.mjs';
-import { Skip, STEPS } from './test/steps.mjs';
+import { Skip } from './test/skip.mjs';
+import { STEPS } from './test/steps.mjs';
 
 const USAGE = 'usage: npm test [-- --list | --only STEP[,STEP...]]';
 
 function selection(args) {
   if (args.length === 0) return STEPS;
   if (args[0] === '--list' && args.length === 1) {
-    for (const { name, title } of STEPS) console.log(`${name.padEnd(14)} ${title}`);
+    for (const { name, title } of STEPS) console.log(`${name.padEnd(20)} ${title}`);
     process.exit(0);
   }
   if (args[0] !== '--only' || args.length !== 2) fail(USAGE);
@@ -52,7 +53,7 @@ function summary(results) {
     const mark = failed > 0 ? red('failed ') : passed === 0 && skipped > 0 ? yellow('skipped') : green('passed ');
     const counts = format({ passed, failed, skipped });
     console.log(
-      `${mark} ${name.padEnd(14)} ${counts.padEnd(40)} ${duration(seconds).padStart(12)}  ${reason}`.trimEnd(),
+      `${mark} ${name.padEnd(20)} ${counts.padEnd(40)} ${duration(seconds).padStart(12)}  ${reason}`.trimEnd(),
     );
   }
 }

@@ -101,6 +101,15 @@ test('README shows something to try', () => {
   }
 });
 
+/** Set where a confinement leaves only one backend: it proves that the confinement is there. */
+const { EXPECTED_BACKEND } = process.env;
+test('the daemon runs on the backend that is to be had here', async (context) => {
+  const { shards } = await (await fetch(`http://${env.ELGATE_ADMIN}/info`)).json();
+  const backends = [...new Set(shards.map(({ backend }) => backend))];
+  context.diagnostic(`backend ${backends.join(', ')}`);
+  if (EXPECTED_BACKEND) assert.deepEqual(backends, [EXPECTED_BACKEND]);
+});
+
 for (const block of blocks) {
   test(block.code.split('\n')[0], () => {
     const output = execute(block);
