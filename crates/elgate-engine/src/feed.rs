@@ -58,7 +58,7 @@ impl Feed {
     /// Makes the batch holding `next` available if it is in memory, or returns the operation that
     /// brings it from disk. At most one such operation is under way.
     pub(crate) fn poll_op(&mut self, log: &LogWriter, next: Lsn, now: Monotonic) -> Option<Op> {
-        if self.holds(next) || next > log.durable() {
+        if self.holds(next) || next > log.readable() {
             return None;
         }
         self.batch = log.cached(next).map(Batch::Cached);

@@ -6,7 +6,8 @@ use crate::feed::Feed;
 use crate::mode::Mode;
 use crate::route::Route;
 use crate::sink::{
-    CursorSaver, FileSink, HttpSink, HttpSinkOptions, KeepSink, Remembered, Sink, locate_file_tail,
+    CursorSaver, FileSink, FileTail, FileTarget, HttpSink, HttpSinkOptions, KeepSink, Remembered,
+    Sink,
 };
 use elgate_http::{HttpUrl, RequestEncoder};
 use elgate_io::{File, FileIdentity, OpenOptions, Platform};
@@ -125,43 +126,47 @@ impl Surroundings {
         let describe = |error: &std::io::Error| EngineError::io("use", &path, error);
         let file = self.open_file(name, config)?;
         let identity = self.platform.identity(&file).map_err(|error| describe(&error))?;
-        let [length, device, inode, _] = cursor.extra();
+        let [length, device, inode, boot_id] = cursor.extra();
         // A cursor that was never saved for a file names none: there is no inode 0.
         let remembered = (inode != 0).then(|| Remembered {
             lsn: cursor.lsn().min(durable),
             length,
             identity: FileIdentity { device, inode },
+            boot_id,
         });
         let directory = self.log_directory(name);
-        let position =
-            locate_file_tail(&*self.platform, &file, config.framing, remembered, &mut |from| {
-                LogReader::open(Arc::clone(&self.platform), &directory, ReadFrom::Lsn(from))
-            })
-            .map_err(|error| {
-                EngineError::wrap(
-                    ErrorCode::Io,
-                    format!("route {name}: finding the end of {}", path.display()),
-                    error,
-                )
-            })?;
+        let tail = FileTail {
+            platform: &*self.platform,
+            file: &file,
+            framing: config.framing,
+            quarantine: &directory.join("quarantine"),
+        };
+        let mut open_log =
+            |from| LogReader::open(Arc::clone(&self.platform), &directory, ReadFrom::Lsn(from));
+        let mut position = tail.locate(remembered, &mut open_log).map_err(|error| {
+            let subject = format!("route {name}: finding the end of {}", path.display());
+            EngineError::wrap(ErrorCode::Io, subject, error)
+        })?;
+        if let Err(error) = self.platform.sync(&file) {
+            let Some(remembered) = remembered.filter(|_| position.finding.is_none()) else {
+                return Err(describe(&error));
+            };
+            // After a failed sync another one proves nothing: what was written since the cursor
+            // was saved is written again.
+            tail.cut(remembered.length).map_err(|error| describe(&error))?;
+            position.delivered = remembered.lsn;
+            position.length = remembered.length;
+        }
         // Saved before the first write: what the file holds now is told apart from what comes.
-        let extra = [position.length, identity.device, identity.inode, 0];
-        self.platform.sync(&file).map_err(|error| describe(&error))?;
+        let boot_id = self.platform.boot_id();
+        let extra = [position.length, identity.device, identity.inode, boot_id];
         cursor
             .save_blocking(&*self.platform, position.delivered.max(cursor.lsn()), extra, true)
             .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
-        let saver = CursorSaver::new(cursor);
-        let mut sink = FileSink::new(
-            path,
-            file,
-            identity,
-            config.framing,
-            saver,
-            position.delivered,
-            position.length,
-        );
-        if let Some(doubt) = position.doubt {
-            sink.warn(&doubt);
+        let target = FileTarget { path, file, identity, boot_id, framing: config.framing };
+        let mut sink = FileSink::new(target, CursorSaver::new(cursor), &position);
+        if let Some(finding) = position.finding {
+            sink.warn(&finding);
         }
         Ok(Sink::File(Box::new(sink)))
     }
@@ -180,9 +185,17 @@ impl Surroundings {
         self.platform
             .create_directories(&self.files_root)
             .map_err(|error| EngineError::io("create", &self.files_root, &error))?;
-        self.platform
+        let file = self
+            .platform
             .open_beneath(&self.files_root, relative, options)
-            .map_err(|error| self.describe_open_error(name, relative, &error))
+            .map_err(|error| self.describe_open_error(name, relative, &error))?;
+        // A file may be new: without its name, its stable content would be gone with the power.
+        let path = self.files_root.join(relative);
+        let directory = path.parent().unwrap_or(&self.files_root);
+        self.platform
+            .sync_directory(directory)
+            .map_err(|error| EngineError::io("sync", directory, &error))?;
+        Ok(file)
     }
 
     fn describe_open_error(

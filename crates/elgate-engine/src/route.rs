@@ -19,6 +19,8 @@ use std::sync::mpsc::SyncSender;
 
 mod accept;
 mod report;
+#[cfg(test)]
+mod simulation;
 
 pub(crate) use accept::{Acknowledgement, Incoming};
 use accept::{Held, Unacknowledged};
@@ -130,7 +132,7 @@ impl Route {
         self.dirty |= !self.paused
             && sink.wants()
             && (self.feed.holds(sink.next()) || self.log.cached(sink.next()).is_some());
-        if sink.next() > self.log.durable() {
+        if sink.next() > self.log.readable() {
             self.feed.release();
         }
     }

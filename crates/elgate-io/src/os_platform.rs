@@ -243,6 +243,13 @@ impl Platform for OsPlatform {
         crate::clock::wall()
     }
 
+    fn boot_id(&self) -> u64 {
+        // A UUID as text; its hyphens carry nothing, and half of its bits are plenty.
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        u64::from_str_radix(&digits, 16).unwrap_or(0)
+    }
+
     fn random_u64(&self) -> u64 {
         crate::ids::random_u64()
     }

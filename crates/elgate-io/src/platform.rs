@@ -111,6 +111,10 @@ pub trait Platform: Send + Sync + Debug {
     /// The wall clock.
     fn wall_time(&self) -> WallTime;
 
+    /// Names the running of the operating system: changes when it starts anew, so that what was
+    /// written under another one and not synced may be missing or garbled. 0 if it cannot be told.
+    fn boot_id(&self) -> u64;
+
     /// 64 random bits for an identifier or a salt: the kernel's, or seeded in the simulator.
     fn random_u64(&self) -> u64;
 }

@@ -110,8 +110,9 @@ impl Cursor {
         let mut cursor = Self { file, path, current, current_index, saving: None };
         if count < bytes.len() || current.generation == 0 {
             cursor.create(platform)?;
-            platform.sync_directory(&cursors).at("sync", &cursors)?;
         }
+        // Always: whoever created the file may have failed before its name was durable.
+        platform.sync_directory(&cursors).at("sync", &cursors)?;
         Ok(cursor)
     }
 

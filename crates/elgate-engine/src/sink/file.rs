@@ -10,7 +10,7 @@
 //! One write at a time, so that the file is always a prefix of the log. Syncs are spaced out, so
 //! that they do not compete with the log for the device.
 
-use super::{CursorSaver, SinkStats, Trouble};
+use super::{CursorSaver, FilePosition, SinkStats, Trouble};
 use crate::config::Framing;
 use crate::feed::Feed;
 use elgate_io::{BlockingReply, Buffer, Completion, File, FileIdentity, Op, Outcome, Platform};
@@ -33,9 +33,18 @@ const TOKEN_SYNC: u32 = 2;
 const TOKEN_CURSOR: u32 = 3;
 const TOKEN_REWIND: u32 = 4;
 
-/// What follows a failed sync. The kernel may have dropped the pages and called them clean, so a
-/// second sync would prove nothing: the file is cut back to what is known to be stable, and
-/// written again from the log.
+/// What a file sink writes to.
+pub(crate) struct FileTarget {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    pub(crate) identity: FileIdentity,
+    pub(crate) boot_id: u64,
+    pub(crate) framing: Framing,
+}
+
+/// What follows a failed write or sync. A write may have got through in part; after a sync the
+/// kernel may have dropped the pages and called them clean, so a second one would prove nothing.
+/// The file is cut back to what is known to be stable, and written again from the log.
 #[derive(PartialEq)]
 enum Rewind {
     None,
@@ -48,6 +57,7 @@ pub(crate) struct FileSink {
     path: PathBuf,
     file: File,
     identity: FileIdentity,
+    boot_id: u64,
     framing: Framing,
     cursor: CursorSaver,
     /// First record not yet taken.
@@ -75,21 +85,15 @@ pub(crate) struct FileSink {
 }
 
 impl FileSink {
-    /// A sink that goes on after record `delivered`, at the end of `file`, whose length is
-    /// `length`.
-    pub(crate) fn new(
-        path: PathBuf,
-        file: File,
-        identity: FileIdentity,
-        framing: Framing,
-        cursor: CursorSaver,
-        delivered: Lsn,
-        length: u64,
-    ) -> Self {
+    /// A sink that goes on where `position` says.
+    pub(crate) fn new(target: FileTarget, cursor: CursorSaver, position: &FilePosition) -> Self {
+        let FileTarget { path, file, identity, boot_id, framing } = target;
+        let &FilePosition { delivered, length, .. } = position;
         Self {
             path,
             file,
             identity,
+            boot_id,
             framing,
             cursor,
             next: delivered.next(),
@@ -180,23 +184,31 @@ impl FileSink {
         }
         self.rewind = Rewind::UnderWay;
         let file = self.file.clone();
-        let (expected, stable) = (self.length, self.synced_length);
+        let (written, stable) = (self.length, self.synced_length);
+        let attempted = self.unwritten.as_ref().map_or(0, |buffer| buffer.len() as u64);
         let cut = move |platform: &dyn Platform| -> std::io::Result<BlockingReply> {
-            if platform.size(&file)? != expected {
-                return Err(std::io::Error::other("somebody else writes this file too"));
+            // From `stable`, because an earlier attempt may have cut and then failed to sync.
+            let length = platform.size(&file)?;
+            if !(stable..=written + attempted).contains(&length) {
+                // Somebody else writes this file too: a record twice is better than theirs gone.
+                return Ok(Box::new(length));
             }
             platform.set_size(&file, stable)?;
-            Ok(Box::new(()))
+            platform.sync(&file)?;
+            Ok(Box::new(stable))
         };
         Some((TOKEN_REWIND, Op::Blocking(Box::new(cut))))
     }
 
     fn handle_rewind(&mut self, completion: Completion, now: Monotonic) {
         match completion.result {
-            Ok(_) => {
+            Ok(outcome) => {
                 self.rewind = Rewind::None;
                 self.failing = false;
-                self.length = self.synced_length;
+                self.length = match outcome {
+                    Outcome::Reply(length) => length.downcast().map_or(self.length, |at| *at),
+                    _ => self.length,
+                };
                 self.written = self.synced;
                 self.write_through = self.synced;
                 self.filling_through = self.synced;
@@ -206,7 +218,7 @@ impl FileSink {
             }
             Err(error) => {
                 self.rewind = Rewind::Wanted;
-                self.fail_io("cut back after a failed sync of", &error, now);
+                self.fail_io("cut back, after a failure,", &error, now);
             }
         }
     }
@@ -253,7 +265,7 @@ impl FileSink {
     }
 
     fn position(&self) -> [u64; 4] {
-        [self.synced_length, self.identity.device, self.identity.inode, 0]
+        [self.synced_length, self.identity.device, self.identity.inode, self.boot_id]
     }
 
     pub(crate) fn handle(&mut self, token: u32, completion: Completion, now: Monotonic) {
@@ -300,6 +312,7 @@ impl FileSink {
                     Ok(_) => std::io::Error::from(std::io::ErrorKind::WriteZero),
                 };
                 self.unwritten = Some(buffer);
+                self.rewind = Rewind::Wanted;
                 self.fail_io("append to", &error, now);
             }
         }

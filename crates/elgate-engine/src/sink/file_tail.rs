@@ -1,14 +1,23 @@
 //! Finds, after a crash, which records a file already holds.
 //!
-//! The cursor says: at record L the file was N bytes long. What lies beyond N was written from
-//! the records after L, in order, by us: so the log is read from L + 1 and compared, byte by byte,
-//! until the file ends. A record that is there in part is cut off and written again.
+//! The cursor says: at record L the file was N bytes long, and stable. What lies beyond N was
+//! written from the records after L, in order, by us: so the log is read from L + 1 and compared,
+//! byte by byte, until the file ends. A record that is there in part is cut off and written again.
+//!
+//! Something else beyond N is either somebody else's, and stays; or it is what became of our own
+//! unsynced writes, is set aside next to the log, and cut off. It is ours if the operating system
+//! has started anew since the cursor was saved (a power cut), or if zeros stand where our bytes
+//! should (pages that the kernel dropped when a sync failed).
 
 use crate::config::Framing;
-use elgate_io::{File, FileIdentity, Platform};
+use elgate_io::{File, FileIdentity, OpenOptions, Platform};
 use elgate_log::{LogReader, ReadBatch, ReadError};
 use elgate_types::Lsn;
 use std::io;
+use std::path::{Path, PathBuf};
+
+/// How much is copied at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Where a file sink goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +26,8 @@ pub(crate) struct FilePosition {
     pub(crate) delivered: Lsn,
     /// The file's length with it.
     pub(crate) length: u64,
-    /// Why the file may hold a record twice, if it may.
-    pub(crate) doubt: Option<String>,
+    /// What was found that should not have been there.
+    pub(crate) finding: Option<String>,
 }
 
 /// What the cursor remembers.
@@ -27,6 +36,7 @@ pub(crate) struct Remembered {
     pub(crate) lsn: Lsn,
     pub(crate) length: u64,
     pub(crate) identity: FileIdentity,
+    pub(crate) boot_id: u64,
 }
 
 /// Why the position could not be found.
@@ -38,96 +48,137 @@ pub(crate) enum LocateError {
     Log(#[from] ReadError),
 }
 
-/// Works out where to go on. May cut a partial record off the file's end.
-///
-/// `open_log` opens a reader of the route's log at a record; it is called only if needed.
-pub(crate) fn locate(
-    platform: &dyn Platform,
-    file: &File,
-    framing: Framing,
-    remembered: Option<Remembered>,
-    open_log: &mut dyn FnMut(Lsn) -> Result<LogReader, ReadError>,
-) -> Result<FilePosition, LocateError> {
-    let length = platform.size(file)?;
-    let Some(remembered) = remembered else {
-        return Ok(FilePosition { delivered: Lsn::ZERO, length, doubt: None });
-    };
-    if remembered.identity != platform.identity(file)? || length < remembered.length {
-        // Rotated or truncated by somebody: a new file, whose content is not ours to judge.
-        return Ok(FilePosition { delivered: remembered.lsn, length, doubt: None });
+/// The file, and what is needed to judge its end.
+pub(crate) struct FileTail<'a> {
+    pub(crate) platform: &'a dyn Platform,
+    pub(crate) file: &'a File,
+    pub(crate) framing: Framing,
+    /// Where garbled bytes are set aside.
+    pub(crate) quarantine: &'a Path,
+}
+
+impl FileTail<'_> {
+    /// Works out where to go on. May cut off the file's end, as the module text says.
+    ///
+    /// `open_log` opens a reader of the route's log at a record; it is called only if needed.
+    pub(crate) fn locate(
+        &self,
+        remembered: Option<Remembered>,
+        open_log: &mut dyn FnMut(Lsn) -> Result<LogReader, ReadError>,
+    ) -> Result<FilePosition, LocateError> {
+        let length = self.platform.size(self.file)?;
+        let Some(remembered) = remembered else {
+            return Ok(FilePosition { delivered: Lsn::ZERO, length, finding: None });
+        };
+        let same_file = remembered.identity == self.platform.identity(self.file)?;
+        if !same_file || length < remembered.length {
+            // Rotated or truncated by somebody: a new file, whose content is not ours to judge.
+            return Ok(FilePosition { delivered: remembered.lsn, length, finding: None });
+        }
+        let mut position =
+            FilePosition { delivered: remembered.lsn, length: remembered.length, finding: None };
+        let mut garbled = remembered.boot_id != self.platform.boot_id();
+        if length > remembered.length {
+            let mut log = open_log(remembered.lsn.next())?;
+            garbled |= self.match_records(&mut log, length, &mut position)?;
+        }
+        // Asked again: a record that was there in part is gone by now.
+        let length = self.platform.size(self.file)?;
+        let left = length - position.length;
+        if left == 0 {
+            return Ok(position);
+        }
+        if !garbled {
+            position.finding = Some(format!(
+                "{left} bytes at its end were not written by this route; somebody else writes \
+                 this file too, so a record may appear twice after a crash"
+            ));
+            position.length = length;
+            return Ok(position);
+        }
+        let copy = self.set_aside(position.length, length)?;
+        self.cut(position.length)?;
+        position.finding = Some(format!(
+            "{left} bytes at its end were garbled by a power cut or a failed sync; they are kept \
+             in {}, and the records are written again",
+            copy.display()
+        ));
+        Ok(position)
     }
-    let mut position =
-        FilePosition { delivered: remembered.lsn, length: remembered.length, doubt: None };
-    if length == remembered.length {
-        return Ok(position);
-    }
-    let mut log = open_log(remembered.lsn.next())?;
-    let mut found = Vec::new();
-    'log: loop {
-        match log.next_batch()? {
-            ReadBatch::Records(batch) => {
-                let remembered = remembered.lsn;
-                for record in batch.records().filter(|record| record.lsn > remembered) {
-                    match compare(
-                        platform,
-                        file,
-                        position.length,
-                        record.payload,
-                        framing,
-                        &mut found,
-                    )? {
-                        Match::Whole(bytes) => {
-                            position.delivered = record.lsn;
-                            position.length += bytes;
-                        }
-                        Match::Part => {
-                            platform.set_size(file, position.length)?;
-                            platform.sync(file)?;
-                            return Ok(position);
-                        }
-                        Match::Differs => break 'log,
-                    }
-                    if position.length == length {
-                        return Ok(position);
-                    }
+
+    /// Moves `position` over the records that the file holds. A record that is there in part is
+    /// cut off, so that nothing is left of the file then. Returns whether zeros stand where a
+    /// record should.
+    fn match_records(
+        &self,
+        log: &mut LogReader,
+        length: u64,
+        position: &mut FilePosition,
+    ) -> Result<bool, LocateError> {
+        let mut found = Vec::new();
+        loop {
+            let batch = match log.next_batch()? {
+                ReadBatch::Records(batch) => batch,
+                ReadBatch::Gap { to, .. } => {
+                    position.delivered = position.delivered.max(to);
+                    continue;
+                }
+                ReadBatch::CaughtUp => return Ok(false),
+            };
+            for record in batch.records() {
+                if record.lsn <= position.delivered {
+                    continue;
+                }
+                let framed = record.payload.len() + usize::from(self.framing == Framing::Newline);
+                found.resize(framed, 0);
+                let read = self.platform.read_at(self.file, position.length, &mut found)?;
+                if let Some(other) = self.first_difference(&found[..read], record.payload) {
+                    return Ok(other == 0);
+                }
+                if read < framed {
+                    self.cut(position.length)?;
+                    return Ok(false);
+                }
+                position.delivered = record.lsn;
+                position.length += framed as u64;
+                if position.length == length {
+                    return Ok(false);
                 }
             }
-            ReadBatch::Gap { to, .. } => position.delivered = position.delivered.max(to),
-            ReadBatch::CaughtUp => break 'log,
         }
     }
-    position.doubt = Some(format!(
-        "{} bytes at its end were not written by this route; somebody else writes this file too, \
-         so a record may appear twice after a crash",
-        length - position.length
-    ));
-    position.length = length;
-    Ok(position)
-}
 
-enum Match {
-    Whole(u64),
-    Part,
-    Differs,
-}
+    /// The first byte of `found` that is not what the framed record would have there.
+    fn first_difference(&self, found: &[u8], payload: &[u8]) -> Option<u8> {
+        let expected = payload.iter().chain(b"\n");
+        found.iter().zip(expected).find(|(found, expected)| found != expected).map(|pair| *pair.0)
+    }
 
-fn compare(
-    platform: &dyn Platform,
-    file: &File,
-    offset: u64,
-    payload: &[u8],
-    framing: Framing,
-    found: &mut Vec<u8>,
-) -> io::Result<Match> {
-    let framed = payload.len() + usize::from(framing == Framing::Newline);
-    found.resize(framed, 0);
-    let read = platform.read_at(file, offset, found)?;
-    let in_payload = read.min(payload.len());
-    let same = found[..in_payload] == payload[..in_payload]
-        && (read <= payload.len() || found[payload.len()] == b'\n');
-    Ok(match (same, read == framed) {
-        (true, true) => Match::Whole(framed as u64),
-        (true, false) => Match::Part,
-        (false, _) => Match::Differs,
-    })
+    /// Cuts the file back to a length, durably.
+    pub(crate) fn cut(&self, length: u64) -> io::Result<()> {
+        self.platform.set_size(self.file, length)?;
+        self.platform.sync(self.file)
+    }
+
+    /// Copies a range of the file into the quarantine folder, durably.
+    fn set_aside(&self, from: u64, to: u64) -> io::Result<PathBuf> {
+        let platform = self.platform;
+        platform.create_directories(self.quarantine)?;
+        let target = self.quarantine.join(format!("file-{from}-{to}"));
+        let options = OpenOptions { write: true, create: true, ..OpenOptions::default() };
+        let copy = platform.open(&target, options)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut at = from;
+        while at < to {
+            let read = platform.read_at(self.file, at, &mut piece)?;
+            if read == 0 {
+                break;
+            }
+            platform.write_at(&copy, at - from, &piece[..read], false)?;
+            at += read as u64;
+        }
+        platform.sync(&copy)?;
+        platform.sync_directory(self.quarantine)?;
+        Ok(target)
+    }
 }

@@ -17,8 +17,8 @@ mod http;
 mod keep;
 
 pub(crate) use cursor_saver::CursorSaver;
-pub(crate) use file::FileSink;
-pub(crate) use file_tail::{Remembered, locate as locate_file_tail};
+pub(crate) use file::{FileSink, FileTarget};
+pub(crate) use file_tail::{FilePosition, FileTail, Remembered};
 pub(crate) use http::{HttpSink, HttpSinkOptions};
 pub(crate) use keep::KeepSink;
 

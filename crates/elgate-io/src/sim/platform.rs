@@ -294,6 +294,10 @@ impl Platform for SimPlatform {
         self.0.wall_time()
     }
 
+    fn boot_id(&self) -> u64 {
+        self.0.0.lock().counts.power_cuts + 1
+    }
+
     fn random_u64(&self) -> u64 {
         self.0.0.lock().random.next()
     }

@@ -1,0 +1,222 @@
+//! A whole file route, log and sink, through crashes, power cuts and failing syncs, in virtual
+//! time. What was acknowledged as durable is in the file at the end, once and in order.
+//!
+//! A failing seed is run again alone with `ELGATE_SEED=<seed> cargo test -p elgate-engine simulation`.
+
+use super::{Acknowledgement, Incoming, Part, Route};
+use crate::config::RouteConfig;
+use crate::open_route::Surroundings;
+use crate::shard::Address;
+use elgate_io::sim::{FaultPlan, SimDriver, SimWorld};
+use elgate_io::{Completion, Driver, Wait};
+use elgate_types::{Level, RouteName};
+use std::path::Path;
+use std::time::Duration;
+
+const SEEDS: u64 = 600;
+const LIVES: usize = 6;
+/// Ends a run that makes no progress.
+const TURNS_MAX: usize = 200_000;
+
+/// SplitMix64: the test's own decisions, apart from the world's.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)) % bound
+    }
+}
+
+struct Run {
+    world: SimWorld,
+    dice: Dice,
+    name: RouteName,
+    config: RouteConfig,
+    /// Lines acknowledged as durable, in order.
+    acknowledged: Vec<u64>,
+    submitted: u64,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let config = r#"{ "sink": "file", "path": "out.log", "segment_bytes": 4194304 }"#;
+        Self {
+            world: SimWorld::new(seed),
+            dice: Dice(seed),
+            name: RouteName::new("r").expect("valid"),
+            config: serde_json::from_str(config).expect("valid"),
+            acknowledged: Vec::new(),
+            submitted: 0,
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            platform: self.world.platform(),
+            data_dir: "/data".into(),
+            files_root: "/out".into(),
+            stub: false,
+        }
+    }
+
+    /// Opens the route, again if a fault got in the way.
+    fn open(&self) -> Route {
+        for _ in 0..50 {
+            match self.surroundings().open(&self.name, &self.config) {
+                Ok(route) => return route,
+                Err(_) => self.world.process_crash(),
+            }
+        }
+        panic!("the route did not open in fifty attempts");
+    }
+
+    fn submit(&mut self, route: &mut Route, driver: &SimDriver, acks: &mut Vec<Acknowledgement>) {
+        let count = 1 + self.dice.below(3);
+        let mut body = Vec::new();
+        let first = self.submitted;
+        for number in first..first + count {
+            let line = line(number);
+            body.extend_from_slice(&(line.len() as u32).to_le_bytes());
+            body.extend_from_slice(line.as_bytes());
+        }
+        self.submitted += count;
+        let address = Address { shard: 0, intake: 0, ring_id: 1, position: first };
+        let incoming = Incoming { address, op_id: first, record_count: count as u32, body: &body };
+        route.accept(&incoming, driver.wall_time(), acks);
+    }
+
+    /// One turn of the event loop.
+    fn turn(&mut self, route: &mut Route, driver: &mut SimDriver, acks: &mut Vec<Acknowledgement>) {
+        let now = driver.now();
+        let wall = driver.wall_time();
+        route.pump(now, wall, &mut |part, token, op| driver.submit(number(part, token), op), acks);
+        while let Some((part, token)) = route.poll_cancel() {
+            driver.cancel(number(part, token));
+        }
+        let wait = match (route.dirty, route.next_wakeup()) {
+            (true, _) => Wait::Never,
+            (false, Some(at)) => Wait::Until(at),
+            (false, None) if driver.in_flight() > 0 => Wait::Forever,
+            (false, None) => Wait::Never,
+        };
+        let mut completions: Vec<Completion> = Vec::new();
+        driver.poll(wait, &mut completions).expect("the simulated driver works");
+        for completion in completions {
+            let (part, token) = parse(completion.token);
+            route.handle(part, token, completion, driver.now(), driver.wall_time());
+        }
+        for ack in acks.drain(..) {
+            let completion = ack.completion;
+            if completion.status.is_none() && completion.level == Level::Durable {
+                let first = completion.op_id;
+                self.acknowledged.extend(first..first + u64::from(completion.record_count));
+            }
+        }
+    }
+
+    fn live(&mut self) {
+        let mut route = self.open();
+        let mut driver = self.world.driver();
+        let mut acks = Vec::new();
+        for _ in 0..self.dice.below(400) {
+            if self.dice.below(4) == 0 {
+                self.submit(&mut route, &driver, &mut acks);
+            }
+            self.turn(&mut route, &mut driver, &mut acks);
+        }
+        if self.dice.below(2) == 0 {
+            self.world.power_cut();
+        } else {
+            self.world.process_crash();
+        }
+    }
+
+    /// The last life, without faults: until everything is delivered.
+    fn settle(&mut self) -> Vec<u8> {
+        self.world.set_faults(FaultPlan::default());
+        let mut route = self.open();
+        let mut driver = self.world.driver();
+        let mut acks = Vec::new();
+        route.close(driver.now().after(Duration::ZERO));
+        drop(route);
+        let mut route = self.open();
+        for _ in 0..TURNS_MAX {
+            if route.is_drained() {
+                return self.world.file_bytes(Path::new("/out/out.log")).expect("the file");
+            }
+            self.turn(&mut route, &mut driver, &mut acks);
+        }
+        panic!("not drained after {TURNS_MAX} turns: {:?}", route.status());
+    }
+}
+
+/// Lines of many lengths, each naming its number.
+fn line(number: u64) -> String {
+    format!("{number} {}", "x".repeat((number * 37 % 900) as usize))
+}
+
+fn number(part: Part, token: u32) -> u64 {
+    (part as u64) << 32 | u64::from(token)
+}
+
+fn parse(number: u64) -> (Part, u32) {
+    let part = match number >> 32 {
+        0 => Part::Log,
+        1 => Part::Feed,
+        _ => Part::Sink,
+    };
+    (part, number as u32)
+}
+
+fn check(seed: u64) -> (usize, u64) {
+    let mut run = Run::new(seed);
+    run.world.set_faults(FaultPlan {
+        sync_error_per_mille: if seed % 3 == 0 { 15 } else { 0 },
+        write_error_per_mille: if seed % 5 == 0 { 10 } else { 0 },
+        keep_unsynced: seed % 2 == 0,
+        reorder: seed % 4 == 0,
+        torn: seed % 8 == 0,
+        ..FaultPlan::default()
+    });
+    for _ in 0..LIVES {
+        run.live();
+    }
+    let bytes = run.settle();
+    let text = String::from_utf8(bytes).expect("nothing garbled is left in the file");
+    let mut found = Vec::new();
+    for (index, got) in text.lines().enumerate() {
+        let number: u64 =
+            got.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_else(|| {
+                panic!("seed {seed}: line {index} of the file was never sent: {got:.80}")
+            });
+        assert_eq!(got, line(number), "seed {seed}: line {index} differs from what was sent");
+        found.push(number);
+    }
+    assert!(
+        found.windows(2).all(|pair| pair[0] < pair[1]),
+        "seed {seed}: twice or out of order in the file"
+    );
+    let lost: Vec<_> =
+        run.acknowledged.iter().filter(|sent| found.binary_search(sent).is_err()).collect();
+    assert!(lost.is_empty(), "seed {seed}: acknowledged as durable and not in the file: {lost:?}");
+    let faults = run.world.fault_counts();
+    (run.acknowledged.len(), faults.power_cuts + faults.process_crashes)
+}
+
+#[test]
+fn a_file_route_survives_everything_that_ends_it() {
+    if let Some(seed) = std::env::var("ELGATE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        check(seed);
+        return;
+    }
+    let (mut acknowledged, mut ends) = (0, 0);
+    for seed in 0..SEEDS {
+        let (lines, died) = check(seed);
+        acknowledged += lines;
+        ends += died;
+    }
+    // A run in which nothing was acknowledged, or nobody died, has measured nothing.
+    assert!(acknowledged > 10_000 && ends >= SEEDS * LIVES as u64, "{acknowledged} {ends}");
+}
