@@ -17,7 +17,7 @@ const MAY_USE = {
   'elgate-ring': ['elgate-types', 'elgate-io'],
   'elgate-log': ['elgate-types', 'elgate-io'],
   'elgate-net': ['elgate-types', 'elgate-io', 'elgate-http'],
-  'elgate-client': ['elgate-types', 'elgate-io', 'elgate-ring'],
+  'elgate-client': ['elgate-types', 'elgate-io', 'elgate-ring', 'elgate-log'],
   'elgate-engine': ['elgate-types', 'elgate-io', 'elgate-http', 'elgate-ring', 'elgate-log', 'elgate-net'],
   'elgate-node': ['elgate-types', 'elgate-io', 'elgate-log', 'elgate-client', 'elgate-engine'],
   // Not part of the product.

@@ -4,13 +4,12 @@
 use crate::bell::Bell;
 use crate::lane::Lane;
 use crate::routes::RouteHandle;
-use elgate_io::SharedMap;
+use elgate_io::OsPlatform;
+use elgate_log::HeadView;
 use elgate_types::{Lsn, RouteName};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,10 +17,6 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Looks after which a head file is opened again, in case the log was removed and made anew.
 const LOOKS_PER_REOPENING: u32 = 1_000;
-
-const HEAD_BYTES: usize = 4_096;
-const HEAD_MAGIC: u64 = u64::from_le_bytes(*b"ELGHEAD1");
-const DELIVERED_AT: usize = 0x090;
 
 /// See the module text.
 #[derive(Debug)]
@@ -35,7 +30,7 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Default)]
 struct State {
-    heads: BTreeMap<RouteHandle, SharedMap>,
+    heads: BTreeMap<RouteHandle, HeadView>,
     delivered: BTreeMap<RouteHandle, Watched>,
     space: bool,
     closed: bool,
@@ -179,27 +174,14 @@ impl Watch {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
                 let log = self.data_dir.as_ref()?.join(name.as_str());
-                unknown.insert(open_head(&log.join("head"))?)
+                unknown.insert(HeadView::open(&OsPlatform::new(), &log)?)
             }
         };
-        // Pairs with the release store of the engine, made after the cursor was saved.
-        Some(Lsn(head.u64_at(DELIVERED_AT).load(Ordering::Acquire)))
+        head.delivered()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock leaves half a change behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Maps a log's head file for reading. `None` if there is none, or none that makes sense.
-fn open_head(path: &Path) -> Option<SharedMap> {
-    let file = File::open(path).ok()?;
-    if file.metadata().ok()?.len() < HEAD_BYTES as u64 {
-        return None;
-    }
-    let mapping = memmap2::MmapOptions::new().len(HEAD_BYTES).map_raw_read_only(&file).ok()?;
-    let head = SharedMap::from_mapping(mapping);
-    // Pairs with the log's store of the magic, made last.
-    (head.u64_at(0).load(Ordering::Acquire) == HEAD_MAGIC).then_some(head)
 }

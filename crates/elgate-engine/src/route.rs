@@ -53,6 +53,8 @@ pub(crate) struct Route {
     appended_records: u64,
     appended_bytes: u64,
     last_error: Option<LastError>,
+    /// The last damage found, kept apart so that later trouble does not hide it.
+    damage: Option<LastError>,
     pub(crate) dirty: bool,
 }
 
@@ -84,6 +86,7 @@ impl Route {
             appended_records: 0,
             appended_bytes: 0,
             last_error: None,
+            damage: None,
             dirty: true,
         }
     }
@@ -328,6 +331,10 @@ impl Route {
     }
 
     pub(crate) fn note(&mut self, wall: WallTime, code: ErrorCode, message: String) {
-        self.last_error = Some(LastError { at_us: wall.0, code, message });
+        let error = LastError { at_us: wall.0, code, message };
+        if code == ErrorCode::LogCorrupt {
+            self.damage = Some(error.clone());
+        }
+        self.last_error = Some(error);
     }
 }

@@ -140,4 +140,6 @@ pub struct RouteStatus {
     /// Cumulative counts by upper bound in seconds.
     pub write_latency_buckets: Vec<(f64, u64)>,
     pub last_error: Option<LastError>,
+    /// The last damage found in the log since the engine was opened.
+    pub damage: Option<LastError>,
 }

@@ -212,9 +212,9 @@ impl HeadWriter {
     }
 }
 
-/// A reader's side.
+/// A log's head file as readers and onlookers in any process see it.
 #[derive(Debug)]
-pub(crate) struct HeadView {
+pub struct HeadView {
     words: Words,
     path: PathBuf,
 }
@@ -222,12 +222,21 @@ pub(crate) struct HeadView {
 impl HeadView {
     /// Maps the head file. `None` if there is none, or it may not be written (waiting sets a
     /// flag in it), or it is something else.
-    pub(crate) fn open(platform: &dyn Platform, dir: &Path) -> Option<Self> {
+    #[must_use]
+    pub fn open(platform: &dyn Platform, dir: &Path) -> Option<Self> {
         let path = head_path(dir);
         let options = OpenOptions { read: true, write: true, ..Default::default() };
         let file = platform.open(&path, options).ok()?;
         let words = Words(platform.map(&file, HEAD_BYTES).ok()?);
         Some(Self { words, path })
+    }
+
+    /// How far the sink's far end has come. `None` while the file makes no sense. One load.
+    #[must_use]
+    pub fn delivered(&self) -> Option<Lsn> {
+        // Acquire pairs with the release store in `HeadWriter::set_delivered`.
+        let delivered = || Lsn(self.words.u64(AT_DELIVERED).load(Ordering::Acquire));
+        self.words.is_valid().then(delivered)
     }
 
     /// What it says, if it belongs to the log `log_id`.

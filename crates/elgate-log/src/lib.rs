@@ -46,7 +46,7 @@ pub use cursor::{Cursor, CursorInfo, Extra, list_cursors};
 pub use describe::{LogDescription, SegmentDescription, SegmentState, describe};
 pub use error::{AppendError, CursorError, IoFault, OpenError, ReadError};
 pub use event::LogEvent;
-pub use head::Watermarks;
+pub use head::{HeadView, Watermarks};
 pub use options::{LogOptions, Retention};
 pub use plan::Gap;
 pub use reader::{GapReason, LogReader, ReadBatch, ReadFrom, RecordBatch};

@@ -22,7 +22,7 @@ pub enum FlushMode {
     /// Every group commit is synced before it is acknowledged. The default.
     #[default]
     Auto,
-    /// Records are written at once and synced, then acknowledged, only when a flush is asked for.
+    /// Records are written at once and acknowledged as `accepted`; a flush syncs them.
     Manual,
     /// Never synced: receipts say `accepted`, never `durable`.
     None,

@@ -46,6 +46,7 @@ impl Route {
             write_seconds_sum: log.write_time_total.as_secs_f64(),
             write_latency_buckets: latency_buckets(&log),
             last_error: self.last_error.clone(),
+            damage: self.damage.clone(),
         }
     }
 }

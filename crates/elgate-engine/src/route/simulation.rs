@@ -173,11 +173,11 @@ fn parse(number: u64) -> (Part, u32) {
 fn check(seed: u64) -> (usize, u64) {
     let mut run = Run::new(seed);
     run.world.set_faults(FaultPlan {
-        sync_error_per_mille: if seed % 3 == 0 { 15 } else { 0 },
-        write_error_per_mille: if seed % 5 == 0 { 10 } else { 0 },
-        keep_unsynced: seed % 2 == 0,
-        reorder: seed % 4 == 0,
-        torn: seed % 8 == 0,
+        sync_error_per_mille: if seed.is_multiple_of(3) { 15 } else { 0 },
+        write_error_per_mille: if seed.is_multiple_of(5) { 10 } else { 0 },
+        keep_unsynced: seed.is_multiple_of(2),
+        reorder: seed.is_multiple_of(4),
+        torn: seed.is_multiple_of(8),
         ..FaultPlan::default()
     });
     for _ in 0..LIVES {

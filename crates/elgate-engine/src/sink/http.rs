@@ -15,7 +15,7 @@ use super::{CursorSaver, SinkStats, Trouble};
 use crate::feed::Feed;
 use elgate_http::{RequestEncoder, RequestError, Response};
 use elgate_io::{Buffer, Completion, Op};
-use elgate_net::{Backoff, HttpClient, Jitter, RetryPolicy, Verdict, classify};
+use elgate_net::{Backoff, ExchangeError, HttpClient, Jitter, RetryPolicy, Verdict, classify};
 use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName, WallTime, kill_site};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -74,6 +74,8 @@ struct Delivery {
     lsn: Lsn,
     payload: Box<[u8]>,
     backoff: Backoff,
+    /// Whether a stale connection has cost it an attempt; the second time counts.
+    retried_at_once: bool,
     state: State,
 }
 
@@ -137,6 +139,7 @@ impl HttpSink {
                 lsn,
                 payload: payload.into(),
                 backoff: Backoff::default(),
+                retried_at_once: false,
                 state: State::Ready,
             });
             *next = lsn.next();
@@ -261,6 +264,7 @@ impl HttpSink {
                     Verdict::Delivered => {
                         self.stats.delivered_records += 1;
                         self.stats.delivered_bytes += self.window[index].payload.len() as u64;
+                        self.window[index].backoff.reset();
                         self.window[index].state = State::Delivered;
                     }
                     Verdict::Retry { after } => {
@@ -274,6 +278,14 @@ impl HttpSink {
                         self.pause(index, Duration::ZERO, code, answer, now);
                     }
                 },
+                // The far end closed an idle connection as we wrote: no failure of its own.
+                Err(ExchangeError::ConnectionLost {
+                    before_response: true, reused: true, ..
+                }) if !self.window[index].retried_at_once => {
+                    self.stats.retries += 1;
+                    self.window[index].retried_at_once = true;
+                    self.window[index].state = State::Ready;
+                }
                 Err(error) => {
                     self.pause(index, Duration::ZERO, error.code(), error.to_string(), now);
                 }
@@ -401,7 +413,7 @@ impl HttpSink {
     }
 
     pub(crate) fn is_retrying(&self) -> bool {
-        self.window.iter().any(|delivery| matches!(delivery.state, State::Pausing { .. }))
+        self.window.iter().any(|delivery| delivery.backoff.failures() > 0)
     }
 
     pub(crate) fn take_trouble(&mut self) -> Option<Trouble> {
