@@ -8,6 +8,7 @@ use elgate_client::SubmitError;
 use elgate_io::OsPlatform;
 use elgate_log::LogOptions;
 use elgate_types::{ErrorCode, Lsn};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 #[test]
