@@ -4,9 +4,18 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import test, { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -66,6 +75,10 @@ after(async () => {
     await ended;
   }
   rmSync(world, { recursive: true, force: true });
+  const ring = basename(env.ELGATE_RING);
+  for (const name of readdirSync('/dev/shm')) {
+    if (name === ring || name.startsWith(`${ring}.`)) rmSync(join('/dev/shm', name));
+  }
 });
 
 function execute({ language, code }) {
