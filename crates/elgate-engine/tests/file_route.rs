@@ -88,6 +88,45 @@ fn a_record_torn_at_the_files_end_is_written_again() {
     engine.close(Duration::from_secs(30)).expect("closes");
 }
 
+#[test]
+fn a_damaged_record_in_the_log_doubles_nothing_that_the_file_has() {
+    let place = Place::new();
+    let engine = place.open(routes());
+    let client = place.client();
+    append(&client, "access", &["first"]);
+    engine.close(Duration::from_secs(30)).expect("closes");
+    let cursor = place.path("data/access/cursors/sink.cursor");
+    let saved = std::fs::read(&cursor).expect("a cursor");
+    let engine = place.open(routes());
+    append(&place.client(), "access", &["second, which rots"]);
+    append(&place.client(), "access", &["third"]);
+    let all = "first\nsecond, which rots\nthird\n";
+    eventually("all are there", || place.file("a/access.log") == all);
+    engine.close(Duration::from_secs(30)).expect("closes");
+    // As after a crash before the cursor was saved, with one record damaged meanwhile.
+    std::fs::write(&cursor, saved).expect("rewound");
+    damage(&place.path("data/access"), b"second, which rots");
+    let engine = place.open(routes());
+    append(&place.client(), "access", &["fourth"]);
+    eventually("it goes on", || place.file("a/access.log") == format!("{all}fourth\n"));
+    assert_eq!(status(&engine, "access")["damage"]["code"], "ERR_ELGATE_LOG_CORRUPT");
+    engine.close(Duration::from_secs(30)).expect("closes");
+    assert_eq!(place.file("a/access.log"), format!("{all}fourth\n"));
+}
+
+/// Flips a bit of `payload` where it lies in a log's segments.
+fn damage(directory: &std::path::Path, payload: &[u8]) {
+    for entry in std::fs::read_dir(directory).expect("a log").flatten() {
+        let Ok(mut bytes) = std::fs::read(entry.path()) else { continue };
+        if let Some(at) = bytes.windows(payload.len()).position(|window| window == payload) {
+            bytes[at] ^= 1;
+            std::fs::write(entry.path(), bytes).expect("damaged");
+            return;
+        }
+    }
+    panic!("the payload is in no segment");
+}
+
 fn newer_slot(cursor: &[u8]) -> usize {
     let generation = |slot: usize| {
         let at = slot * 4_096 + 8;

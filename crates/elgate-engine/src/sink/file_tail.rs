@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 
 /// How much is copied at a time.
 const PIECE_BYTES: usize = 1 << 20;
+/// How far behind a gap in the log the next record is looked for in the file. The cursor is saved
+/// every tenth of a second, so the gap cannot be larger than what is written in that time.
+const SEARCH_BYTES: usize = 16 << 20;
 
 /// Where a file sink goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,11 +119,14 @@ impl FileTail<'_> {
         position: &mut FilePosition,
     ) -> Result<bool, LocateError> {
         let mut found = Vec::new();
+        // Records that the log can no longer show may stand in the file before the next one.
+        let mut after_gap = false;
         loop {
             let batch = match log.next_batch()? {
                 ReadBatch::Records(batch) => batch,
                 ReadBatch::Gap { to, .. } => {
                     position.delivered = position.delivered.max(to);
+                    after_gap = true;
                     continue;
                 }
                 ReadBatch::CaughtUp => return Ok(false),
@@ -128,6 +134,9 @@ impl FileTail<'_> {
             for record in batch.records() {
                 if record.lsn <= position.delivered {
                     continue;
+                }
+                if std::mem::take(&mut after_gap) {
+                    position.length += self.distance_to(record.payload, position.length)?;
                 }
                 let framed = record.payload.len() + usize::from(self.framing == Framing::Newline);
                 found.resize(framed, 0);
@@ -146,6 +155,24 @@ impl FileTail<'_> {
                 }
             }
         }
+    }
+
+    /// How far behind `from` a record stands in the file, if it is found there within reach: what
+    /// lies between was written from records that are now damaged. Else zero.
+    fn distance_to(&self, payload: &[u8], from: u64) -> io::Result<u64> {
+        let mut record = payload.to_vec();
+        if self.framing == Framing::Newline {
+            record.push(b'\n');
+        }
+        let mut window = vec![0; SEARCH_BYTES];
+        let read = self.platform.read_at(self.file, from, &mut window)?;
+        let begins =
+            |at: usize| at == 0 || self.framing == Framing::None || window[at - 1] == b'\n';
+        let place = window[..read]
+            .windows(record.len().max(1))
+            .enumerate()
+            .position(|(at, bytes)| bytes == &record[..] && begins(at));
+        Ok(place.unwrap_or(0) as u64)
     }
 
     /// The first byte of `found` that is not what the framed record would have there.
