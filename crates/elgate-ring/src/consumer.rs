@@ -298,7 +298,7 @@ impl Consumer {
         }
     }
 
-    fn poison(&mut self, word: u64) {
+    pub(crate) fn poison(&mut self, word: u64) {
         self.poisoned.get_or_insert(RingPoisoned { position: self.read, word });
     }
 

@@ -105,6 +105,11 @@ pub(crate) fn is_same(file: &File, path: &Path) -> bool {
     (open.dev(), open.ino()) == (named.dev(), named.ino())
 }
 
+/// Whether a name leads nowhere. Doubt means no.
+pub(crate) fn is_gone(path: &Path) -> bool {
+    matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
 /// A name for a file in the making, next to its final one.
 pub(crate) fn temporary(path: &Path) -> PathBuf {
     with_suffix(path, &format!(".new.{:016x}", elgate_io::ids::random_u64()))

@@ -24,6 +24,10 @@ impl Consumer {
     /// has been in the way for more than a millisecond.
     pub fn recover_dead(&mut self) -> usize {
         self.check_control();
+        if files::is_gone(self.ring.path()) {
+            // Nobody finds it any more; whoever has it open follows to its successor.
+            self.poison(0);
+        }
         let mut aborted = 0;
         let mut proofs = [None; PARTICIPANTS];
         let mut busy = [false; PARTICIPANTS];
