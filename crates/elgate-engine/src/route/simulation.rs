@@ -7,9 +7,10 @@ use super::{Acknowledgement, Incoming, Part, Route};
 use crate::config::RouteConfig;
 use crate::open_route::Surroundings;
 use crate::shard::Address;
+use crate::sink::Sink;
 use elgate_io::sim::{FaultPlan, SimDriver, SimWorld};
-use elgate_io::{Completion, Driver, Wait};
-use elgate_types::{Level, RouteName};
+use elgate_io::{Completion, Driver, Op, Wait};
+use elgate_types::{Level, Lsn, RouteName};
 use std::path::Path;
 use std::time::Duration;
 
@@ -219,4 +220,90 @@ fn a_file_route_survives_everything_that_ends_it() {
     }
     // A run in which nothing was acknowledged, or nobody died, has measured nothing.
     assert!(acknowledged > 10_000 && ends >= SEEDS * LIVES as u64, "{acknowledged} {ends}");
+}
+
+/// A failed write is waited out for a second; a sync that began before it may take longer.
+#[test]
+fn a_sync_that_outlasts_the_pause_after_a_failed_write_loses_nothing() {
+    let mut run = Run::new(7);
+    let mut route = run.open();
+    let mut driver = run.world.driver();
+    let mut acks = Vec::new();
+    let (mut slow_sync, mut slow_cut, mut failed) = (None, None, false);
+    for turn in 0..3_000 {
+        if turn == 0 || (slow_sync.is_some() && !failed) {
+            run.submit(&mut route, &driver, &mut acks);
+        }
+        // By then the device moves again: the sync ends, then what was begun after it.
+        let released = match turn {
+            1_000 => slow_sync.take(),
+            1_100 => slow_cut.take(),
+            _ => None,
+        };
+        if let Some((token, op)) = released {
+            driver.submit(token, op);
+        }
+        let mut refused = Vec::new();
+        route.pump(
+            driver.now(),
+            driver.wall_time(),
+            &mut |part, token, op| match op {
+                Op::Sync { .. } if part == Part::Sink && slow_sync.is_none() && !failed => {
+                    slow_sync = Some((number(part, token), op));
+                }
+                Op::Write { buffer, .. }
+                    if part == Part::Sink && slow_sync.is_some() && !failed && token == 1 =>
+                {
+                    failed = true;
+                    let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+                    let buffer = Some(buffer);
+                    refused.push(Completion { token: 0, result: Err(error), buffer });
+                }
+                Op::Blocking(_) if part == Part::Sink && turn < 1_100 => {
+                    slow_cut = Some((number(part, token), op));
+                }
+                op => driver.submit(number(part, token), op),
+            },
+            &mut acks,
+        );
+        for completion in refused {
+            route.handle(Part::Sink, 1, completion, driver.now(), driver.wall_time());
+        }
+        let mut completions = Vec::new();
+        let soon = driver.now().after(Duration::from_millis(5));
+        driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
+        for completion in completions {
+            let (part, token) = parse(completion.token);
+            route.handle(part, token, completion, driver.now(), driver.wall_time());
+        }
+    }
+    assert!(failed && route.is_drained(), "{:?}", route.status());
+    let bytes = run.world.file_bytes(Path::new("/out/out.log")).expect("the file");
+    let expected: String = (0..run.submitted).map(|sent| line(sent) + "\n").collect();
+    assert!(bytes == expected.as_bytes(), "{}", String::from_utf8_lossy(&bytes));
+}
+
+#[test]
+fn a_retiring_sink_is_not_held_up_by_a_cursor_that_cannot_be_saved() {
+    let run = Run::new(7);
+    run.open();
+    let config = r#"{ "sink": "http", "url": "http://far.test/", "segment_bytes": 4194304 }"#;
+    let config: RouteConfig = serde_json::from_str(config).expect("valid");
+    let opened = run.surroundings().open_sink(&run.name, &config, Lsn(9), Lsn(9));
+    let mut sink = opened.expect("the sink opens");
+    let driver = run.world.driver();
+    let now = driver.now();
+    sink.skip(Lsn(5));
+    sink.retire(now);
+    let fail = |sink: &mut Sink, now| {
+        let Some((token, Op::Write { buffer, .. })) = sink.poll_op(now) else { return false };
+        let result = Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        let completion = Completion { token: 0, result, buffer: Some(buffer) };
+        sink.handle(token, completion, now, driver.wall_time());
+        true
+    };
+    assert!(fail(&mut sink, now), "the cursor is saved");
+    assert!(!fail(&mut sink, now), "and not again at once");
+    assert!(sink.is_idle(), "nobody waits for it");
+    assert!(fail(&mut sink, now.after(Duration::from_secs(2))), "but it is tried again");
 }

@@ -12,9 +12,13 @@ impl CursorSaver {
         Self(cursor)
     }
 
+    /// Whether the cursor has passed `lsn` already, so that there is nothing to save: it never goes
+    /// back.
+    pub(crate) fn is_ahead_of(&self, lsn: Lsn) -> bool {
+        lsn < self.0.lsn()
+    }
+
     /// The operation that saves `lsn`, unless another save is still under way.
-    ///
-    /// A sink only moves forward, so a cursor that refuses to go back needs no saving.
     pub(crate) fn save(&mut self, lsn: Lsn, extra: Extra, durable: bool) -> Option<Op> {
         if self.0.is_saving() {
             return None;

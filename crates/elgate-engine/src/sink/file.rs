@@ -179,7 +179,9 @@ impl FileSink {
     }
 
     fn poll_rewind(&mut self) -> Option<(u32, Op)> {
-        if self.rewind == Rewind::UnderWay || self.writing || self.retry_at.is_some() {
+        // A sync under way may yet succeed, and move what is stable on: it is waited for.
+        let busy = self.rewind == Rewind::UnderWay || self.writing || self.syncing.is_some();
+        if busy || self.retry_at.is_some() {
             return None;
         }
         self.rewind = Rewind::UnderWay;
@@ -257,6 +259,10 @@ impl FileSink {
     fn poll_save(&mut self, now: Monotonic) -> Option<(u32, Op)> {
         let due = self.save_at.is_some_and(|at| at <= now || self.retiring);
         if !due || self.retry_at.is_some() {
+            return None;
+        }
+        if self.cursor.is_ahead_of(self.synced) {
+            self.save_at = None;
             return None;
         }
         let op = self.cursor.save(self.synced, self.position(), true)?;

@@ -60,6 +60,8 @@ pub(crate) struct HttpSink {
     /// Records taken and not yet part of the delivered prefix, in order of LSN.
     window: VecDeque<Delivery>,
     save_at: Option<Monotonic>,
+    /// Whether the last save failed: the next one is not before its time.
+    save_failed: bool,
     saved: Lsn,
     stopped: bool,
     /// Set while retiring: when to give up what is under way.
@@ -104,6 +106,7 @@ impl HttpSink {
             delivered,
             window: VecDeque::new(),
             save_at: None,
+            save_failed: false,
             saved: delivered,
             stopped: false,
             retire_by: None,
@@ -208,8 +211,13 @@ impl HttpSink {
     }
 
     fn poll_save(&mut self, now: Monotonic) -> Option<(u32, Op)> {
-        let due = self.save_at.is_some_and(|at| at <= now || self.may_finish());
+        let at_once = self.may_finish() && !self.save_failed;
+        let due = self.save_at.is_some_and(|at| at <= now || at_once);
         if !due {
+            return None;
+        }
+        if self.cursor.is_ahead_of(self.delivered) {
+            self.save_at = None;
             return None;
         }
         // Unsynced while records flow: a power cut costs repeats, which their key tells apart.
@@ -240,7 +248,9 @@ impl HttpSink {
     ) {
         self.wall = wall;
         if token == TOKEN_CURSOR {
-            if let Err(error) = self.cursor.handle(completion) {
+            let saved = self.cursor.handle(completion);
+            self.save_failed = saved.is_err();
+            if let Err(error) = saved {
                 self.save_at = Some(now.after(SAVE_RETRY_AFTER));
                 self.trouble = Some(Trouble {
                     code: ErrorCode::Io,
@@ -392,10 +402,10 @@ impl HttpSink {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        !self.is_under_way()
-            && self.client.is_quiet()
-            && !self.cursor.is_saving()
-            && self.save_at.is_none()
+        // A cursor that cannot be saved holds nobody up: what it does not cover is sent again,
+        // under the same keys.
+        let saved = self.save_at.is_none() || (self.retire_by.is_some() && self.save_failed);
+        !self.is_under_way() && self.client.is_quiet() && !self.cursor.is_saving() && saved
     }
 
     pub(crate) fn resume(&mut self, now: Monotonic) {
