@@ -13,9 +13,9 @@ use crate::status::{MemoryUse, RouteStatus, Status};
 use crate::topology::Topology;
 use elgate_io::{BackendChoice, File, OsPlatform, Platform};
 use elgate_types::limits::RING_BYTES;
-use elgate_types::{ErrorCode, Monotonic, RouteName};
+use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +43,9 @@ pub struct Engine {
 #[derive(Debug)]
 struct State {
     routes: BTreeMap<RouteName, RouteConfig>,
+    /// Routes whose sink could not be exchanged, so that they may have none. The next reload mends
+    /// them, even if it changes nothing.
+    sinkless: BTreeSet<RouteName>,
     threads: Vec<ShardThread>,
     /// The lock on the data directory, while this engine owns it.
     lock: Option<File>,
@@ -105,7 +108,12 @@ impl Engine {
             started: platform.now(),
             shards,
             plan,
-            state: Mutex::new(State { routes: BTreeMap::new(), threads, lock: Some(lock) }),
+            state: Mutex::new(State {
+                routes: BTreeMap::new(),
+                sinkless: BTreeSet::new(),
+                threads,
+                lock: Some(lock),
+            }),
         };
         // From here on a failure drops the engine, which stops the shards.
         engine.apply_routes(&config.routes)?;
@@ -132,7 +140,9 @@ impl Engine {
                     opened.push(self.surroundings.open(name, config)?);
                     reload.added.push(name.clone());
                 }
-                Some(current) if current == config => reload.unchanged.push(name.clone()),
+                Some(current) if current == config && !state.sinkless.contains(name) => {
+                    reload.unchanged.push(name.clone())
+                }
                 Some(current) => {
                     self.surroundings.check(name, current, config)?;
                     reload.changed.push(name.clone());
@@ -142,13 +152,14 @@ impl Engine {
         reload.removed =
             state.routes.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in &reload.removed {
-            self.ask(name, |reply| Command::Remove(name.clone(), reply))?;
+            let removed = self.ask(name, |reply| Command::Remove(name.clone(), reply));
+            // Whatever the answer is: from the question on, the shard serves it no more.
             state.routes.remove(name);
+            state.sinkless.remove(name);
+            removed?;
         }
         for name in &reload.changed {
-            let config = &wanted[name];
-            self.exchange_sink(name, config, &state.routes[name])?;
-            state.routes.insert(name.clone(), config.clone());
+            self.exchange_sink(&mut state, name, &wanted[name])?;
         }
         for route in opened {
             let name = route.name.clone();
@@ -169,22 +180,28 @@ impl Engine {
 
     fn exchange_sink(
         &self,
+        state: &mut State,
         name: &RouteName,
         config: &RouteConfig,
-        previous: &RouteConfig,
     ) -> Result<(), EngineError> {
+        state.sinkless.insert(name.clone());
         self.ask(name, |reply| Command::RetireSink(name.clone(), reply))?;
-        let durable = self.route_status(name)?.durable_lsn;
+        let status = self.route_status(name)?;
+        let taken = Lsn(status.next_lsn.0 - 1);
         let install = |config: &RouteConfig| {
-            let sink = self.surroundings.open_sink(name, config, durable)?;
+            let sink = self.surroundings.open_sink(name, config, status.durable_lsn, taken)?;
             let parts = Box::new((sink, config.clone()));
             self.ask(name, |reply| Command::InstallSink(name.clone(), parts, reply))
         };
-        install(config).or_else(|error| {
-            // What ran before still can.
-            install(previous)?;
-            Err(error)
-        })
+        let installed = install(config);
+        if installed.is_ok() {
+            state.routes.insert(name.clone(), config.clone());
+        }
+        // What ran before still can, unless whatever is in the way of one is in the way of both.
+        if installed.is_ok() || install(&state.routes[name]).is_ok() {
+            state.sinkless.remove(name);
+        }
+        installed
     }
 
     /// Stops delivering a route's records; they are still taken and kept.

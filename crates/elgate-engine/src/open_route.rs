@@ -51,7 +51,7 @@ impl Surroundings {
         let (log, recovery) =
             elgate_log::open(Arc::clone(&self.platform), &directory, name, config.log_options())
                 .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
-        let sink = self.open_sink(name, config, log.durable())?;
+        let sink = self.open_sink(name, config, log.durable(), log.durable())?;
         let feed = Feed::new(Arc::clone(&self.platform), directory);
         let mut route = Route::new(name.clone(), config.clone(), log, feed, sink, recovery.sources);
         let damaged = recovery
@@ -75,12 +75,13 @@ impl Surroundings {
         Ok(route)
     }
 
-    /// Opens a route's sink where it left off. `durable` is the end of its log.
+    /// Opens a route's sink where it left off, which is nowhere beyond the last record `taken`.
     pub(crate) fn open_sink(
         &self,
         name: &RouteName,
         config: &RouteConfig,
         durable: Lsn,
+        taken: Lsn,
     ) -> Result<Sink, EngineError> {
         if self.stub || config.sink == SinkKind::None {
             return Ok(Sink::Keep(KeepSink::new(durable)));
@@ -89,8 +90,8 @@ impl Surroundings {
         let cursor = Cursor::open(&*self.platform, &directory, SINK_CURSOR)
             .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
         match config.sink {
-            SinkKind::File => self.open_file_sink(name, config, cursor, durable),
-            _ => self.open_http_sink(name, config, cursor, durable),
+            SinkKind::File => self.open_file_sink(name, config, cursor, taken),
+            _ => self.open_http_sink(name, config, cursor, taken),
         }
     }
 
@@ -120,7 +121,7 @@ impl Surroundings {
         name: &RouteName,
         config: &RouteConfig,
         mut cursor: Cursor,
-        durable: Lsn,
+        taken: Lsn,
     ) -> Result<Sink, EngineError> {
         let path = self.files_root.join(config.path.as_deref().unwrap_or(Path::new("")));
         let describe = |error: &std::io::Error| EngineError::io("use", &path, error);
@@ -129,7 +130,7 @@ impl Surroundings {
         let [length, device, inode, boot_id] = cursor.extra();
         // A cursor that was never saved for a file names none: there is no inode 0.
         let remembered = (inode != 0).then(|| Remembered {
-            lsn: cursor.lsn().min(durable),
+            lsn: cursor.lsn().min(taken),
             length,
             identity: FileIdentity { device, inode },
             boot_id,
@@ -147,6 +148,10 @@ impl Surroundings {
             let subject = format!("route {name}: finding the end of {}", path.display());
             EngineError::wrap(ErrorCode::Io, subject, error)
         })?;
+        if remembered.is_none() {
+            // The sink before this one was no file, and may have come far.
+            position.delivered = cursor.lsn().min(taken);
+        }
         if let Err(error) = self.platform.sync(&file) {
             let Some(remembered) = remembered.filter(|_| position.finding.is_none()) else {
                 return Err(describe(&error));
@@ -227,7 +232,7 @@ impl Surroundings {
         name: &RouteName,
         config: &RouteConfig,
         cursor: Cursor,
-        durable: Lsn,
+        taken: Lsn,
     ) -> Result<Sink, EngineError> {
         let (url, encoder) = http_encoder(name, config)?;
         let concurrency = match config.order {
@@ -242,7 +247,7 @@ impl Surroundings {
             ..ClientOptions::default()
         };
         let client = HttpClient::new(Origin::from(&url), client_options);
-        let delivered = cursor.lsn().min(durable);
+        let delivered = cursor.lsn().min(taken);
         let options = HttpSinkOptions {
             route: name.clone(),
             url: config.url.clone().unwrap_or_default(),

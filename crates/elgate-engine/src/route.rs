@@ -43,6 +43,10 @@ pub(crate) struct Route {
     /// What the sink had delivered when it was last asked.
     delivered: Lsn,
     paused: bool,
+    /// Set at the route's end: takes nothing more.
+    ending: bool,
+    /// Whether the log has been told to close. Not before it has all that was held.
+    log_closing: bool,
     unacknowledged: VecDeque<Unacknowledged>,
     held: VecDeque<Held>,
     /// Submissions found in the log at start-up, by ring and position.
@@ -77,6 +81,8 @@ impl Route {
             feed,
             delivered: sink.delivered(),
             sink: Some(sink),
+            ending: false,
+            log_closing: false,
             unacknowledged: VecDeque::new(),
             held: VecDeque::new(),
             replayed,
@@ -103,6 +109,7 @@ impl Route {
         if !self.held.is_empty() {
             self.append_held(wall);
         }
+        self.close_log_in_time();
         while let Some((token, op)) = self.log.poll_op(now) {
             submit(Part::Log, token, op);
         }
@@ -212,6 +219,8 @@ impl Route {
         match part {
             Part::Log => self.log.handle(token, completion, now),
             Part::Feed => match self.feed.handle(completion, now) {
+                // Of a sink that has gone back meanwhile, it is asked again.
+                Some(FeedEvent::Missing { from, .. }) if !self.awaits(from) => {}
                 Some(FeedEvent::Missing { from, to, reason }) => {
                     self.lost_records += to.0 - from.0 + 1;
                     if let Some(sink) = &mut self.sink {
@@ -301,12 +310,33 @@ impl Route {
     /// Begins the end of the route: everything appended becomes durable, the sink finishes.
     pub(crate) fn close(&mut self, now: Monotonic) {
         self.retire_sink(now);
-        self.log.close();
+        self.ending = true;
+        self.close_log_in_time();
+    }
+
+    /// A log that is closing takes no more, so what is held goes first.
+    fn close_log_in_time(&mut self) {
+        if self.ending && !self.log_closing && self.held.is_empty() {
+            self.log_closing = true;
+            self.log.close();
+        }
     }
 
     /// Whether everything that was begun has ended.
     pub(crate) fn is_closed(&mut self) -> bool {
-        self.drop_retired_sink() && self.log.is_idle() && self.held.is_empty()
+        self.drop_retired_sink() && self.log_closing && self.log.is_idle()
+    }
+
+    /// Whether a route that is to be removed may go though its log is parked: nothing is under way,
+    /// and everybody who waited has been told that the outcome is unknown.
+    pub(crate) fn is_given_up(&mut self, acknowledgements: &mut Vec<Acknowledgement>) -> bool {
+        self.shed(acknowledgements);
+        self.is_parked() && self.drop_retired_sink() && self.log.is_quiet()
+    }
+
+    /// Whether the sink wants this record next.
+    fn awaits(&self, lsn: Lsn) -> bool {
+        self.sink.as_ref().is_none_or(|sink| sink.next() == lsn)
     }
 
     /// Whether waiting would bring nothing more to its far end: everything is there, or the route

@@ -70,7 +70,7 @@ pub(crate) fn open_rings(
         .map(|index| open(index).map(|intake| vec![intake]))
         .collect::<Result<Vec<_>, _>>()?;
     let left_behind = (shards..crate::SHARDS_MAX)
-        .take_while(|&index| elgate_ring::ring_path(&config.ring.path, index as u32).exists());
+        .filter(|&index| elgate_ring::ring_path(&config.ring.path, index as u32).exists());
     for index in left_behind {
         intakes[0].push(open(index)?);
     }

@@ -78,6 +78,9 @@ pub struct RingStatus {
     pub aborted_total: u64,
     /// Times the ring was replaced because its words made no sense.
     pub replaced_total: u64,
+    /// Why a ring that was given up could not be replaced so far. It is tried every second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// What a route is doing.

@@ -308,6 +308,16 @@ impl LogWriter {
             && (!self.closing || (self.held.is_empty() && !self.marker_is_wanted()))
     }
 
+    /// Whether no operation is under way, so that it may be dropped and what was not acknowledged
+    /// abandoned.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.flights.is_empty()
+            && self.sync.is_none()
+            && self.preparing.is_none()
+            && self.retiring.is_none()
+    }
+
     /// A snapshot of its figures.
     #[must_use]
     pub fn stats(&self) -> LogStats {

@@ -134,15 +134,15 @@ impl Shard {
     fn turn(&mut self) -> Result<bool, EngineError> {
         self.counters.turns += 1;
         let mut worked = self.take_commands();
-        worked |= self.take_submissions()?;
+        worked |= self.take_submissions();
         let now = self.driver.now();
         let wall = self.driver.wall_time();
         self.wake_routes(now);
         worked |= self.pump_routes(now, wall);
         worked |= self.take_completions(Wait::Never, now, wall)?;
         worked |= self.pump_routes(now, wall);
-        self.post_acknowledgements();
         self.finish_closing();
+        self.post_acknowledgements();
         self.advance_stop(now);
         Ok(worked)
     }
@@ -180,7 +180,7 @@ impl Shard {
 
     fn arm_futexes(&mut self) {
         for (index, intake) in self.intakes.iter_mut().enumerate() {
-            if intake.futex_armed {
+            if intake.futex_armed || intake.awaits_replacement() {
                 continue;
             }
             let (word, expected) = intake.futex_word();
@@ -196,10 +196,10 @@ impl Shard {
         [self.wakeup, intakes, stop].into_iter().flatten().min()
     }
 
-    fn take_submissions(&mut self) -> Result<bool, EngineError> {
+    fn take_submissions(&mut self) -> bool {
         let closing = self.stopping.as_ref().is_some_and(|stop| stop.phase != StopPhase::Draining);
         if closing || !self.intake_open {
-            return Ok(false);
+            return false;
         }
         let wall = self.driver.wall_time();
         let now = self.driver.now();
@@ -210,40 +210,37 @@ impl Shard {
             let mut elsewhere = Vec::new();
             let shard = self.options.index;
             let shard_count = self.options.shard_count;
-            taken += intake
-                .pop(&mut |ring_id, submission| {
-                    let address = Address {
-                        shard: shard as u16,
-                        intake: index as u16,
-                        ring_id,
-                        position: submission.position,
-                    };
-                    if let Some(&slot) = by_name.get(submission.route.as_bytes())
-                        && let Some(route) = &mut routes[slot]
-                    {
-                        if !route.dirty {
-                            dirty.push(slot);
-                        }
-                        let incoming = Incoming::from(address, submission);
-                        route.accept(&incoming, wall, acknowledgements);
-                        return;
+            taken += intake.pop(now, &mut |ring_id, submission| {
+                let address = Address {
+                    shard: shard as u16,
+                    intake: index as u16,
+                    ring_id,
+                    position: submission.position,
+                };
+                if let Some(&slot) = by_name.get(submission.route.as_bytes())
+                    && let Some(route) = &mut routes[slot]
+                {
+                    if !route.dirty {
+                        dirty.push(slot);
                     }
-                    match RouteName::new(submission.route) {
-                        Ok(name) if home(&name, shard_count) != shard => {
-                            elsewhere.push(Foreign {
-                                address,
-                                op_id: submission.op_id,
-                                record_count: submission.record_count,
-                                route: name,
-                                body: submission.body().into(),
-                            });
-                        }
-                        _ => acknowledgements.push(
-                            Incoming::from(address, submission).refused(ErrorCode::RouteUnknown),
-                        ),
+                    let incoming = Incoming::from(address, submission);
+                    route.accept(&incoming, wall, acknowledgements);
+                    return;
+                }
+                match RouteName::new(submission.route) {
+                    Ok(name) if home(&name, shard_count) != shard => {
+                        elsewhere.push(Foreign {
+                            address,
+                            op_id: submission.op_id,
+                            record_count: submission.record_count,
+                            route: name,
+                            body: submission.body().into(),
+                        });
                     }
-                })
-                .map_err(|error| EngineError::wrap(error.code(), "ring", error))?;
+                    _ => acknowledgements
+                        .push(Incoming::from(address, submission).refused(ErrorCode::RouteUnknown)),
+                }
+            });
             intake.check_producers(now);
             if intake.used_slots() > crate::RING_PRESSURE_SLOTS {
                 for route in self.routes.iter_mut().flatten().filter(|route| route.is_parked()) {
@@ -255,7 +252,7 @@ impl Shard {
                 self.post(to, Command::Foreign(foreign));
             }
         }
-        Ok(taken > 0)
+        taken > 0
     }
 
     /// Marks the routes whose time has come.
@@ -367,16 +364,16 @@ impl Shard {
         }
         self.acknowledgements = acknowledgements;
         self.acknowledgements.clear();
-        while let Some((to, command)) = self.outbox.pop_front() {
-            if let Err(command) = self.peers[to].try_send(command) {
-                self.outbox.push_front((to, command));
-                break;
-            }
+        for (to, command) in std::mem::take(&mut self.outbox) {
+            self.post(to, command);
         }
     }
 
     pub(super) fn post(&mut self, to: usize, command: Command) {
-        if let Err(command) = self.peers[to].try_send(command) {
+        // What is sent later arrives later: a route's submissions keep their order.
+        if self.outbox.iter().any(|(peer, _)| *peer == to) {
+            self.outbox.push_back((to, command));
+        } else if let Err(command) = self.peers[to].try_send(command) {
             self.outbox.push_back((to, command));
         }
     }

@@ -17,6 +17,10 @@ const FIRST_CHECK: Duration = Duration::from_millis(1);
 /// killed between clearing the flag and waking leaves the wake to it.
 const NEXT_CHECK: Duration = Duration::from_secs(1);
 
+/// How long a ring that is to be replaced waits for what was taken from it to be finished, and how
+/// long after an attempt that failed the next one is made.
+const REPLACE_AFTER: Duration = Duration::from_secs(1);
+
 /// See the module text.
 pub(crate) struct Intake {
     consumer: Consumer,
@@ -24,6 +28,10 @@ pub(crate) struct Intake {
     census_at: Monotonic,
     submissions: u64,
     replaced: u64,
+    /// Set while a ring that was given up is not replaced yet: when to do so.
+    replace_at: Option<Monotonic>,
+    /// Why it could not be replaced so far.
+    trouble: Option<RingError>,
     /// Whether a futex wait on the ring's word is under way in the driver.
     pub(crate) futex_armed: bool,
 }
@@ -36,6 +44,8 @@ impl Intake {
             census_at: Monotonic::default(),
             submissions: 0,
             replaced: 0,
+            replace_at: None,
+            trouble: None,
             futex_armed: false,
         }
     }
@@ -45,8 +55,9 @@ impl Intake {
     /// A poisoned ring is replaced first; what could be salvaged from it comes out of the new one.
     pub(crate) fn pop(
         &mut self,
+        now: Monotonic,
         take: &mut dyn FnMut(u64, &Submission<'_>),
-    ) -> Result<usize, RingError> {
+    ) -> usize {
         let ring_id = self.consumer.ring_id();
         let taken = match self
             .consumer
@@ -54,14 +65,39 @@ impl Intake {
         {
             Ok(taken) => taken,
             Err(_poisoned) => {
-                self.consumer.replace()?;
-                self.replaced += 1;
-                self.futex_armed = false;
+                self.replace(now);
                 0
             }
         };
         self.submissions += taken as u64;
-        Ok(taken)
+        taken
+    }
+
+    /// Replaces the ring: soon, so that what was taken can still be acknowledged on it; and again,
+    /// should there be no room for another one. Until then its producers wait.
+    fn replace(&mut self, now: Monotonic) {
+        let at = *self.replace_at.get_or_insert(now.after(REPLACE_AFTER));
+        let settled = self.consumer.in_flight() == 0 && self.trouble.is_none();
+        if at > now && !settled {
+            return;
+        }
+        match self.consumer.replace() {
+            Ok(_salvaged) => {
+                self.replaced += 1;
+                self.futex_armed = false;
+                self.replace_at = None;
+                self.trouble = None;
+            }
+            Err(error) => {
+                self.replace_at = Some(now.after(REPLACE_AFTER));
+                self.trouble = Some(error);
+            }
+        }
+    }
+
+    /// Whether nothing can be taken before the ring is replaced.
+    pub(crate) fn awaits_replacement(&self) -> bool {
+        self.replace_at.is_some()
     }
 
     /// Posts acknowledgements, releases their slots, wakes who waits for either.
@@ -97,12 +133,14 @@ impl Intake {
 
     /// When to look again though nothing has happened.
     pub(crate) fn next_wakeup(&self) -> Monotonic {
-        self.blocked_check_at.map_or(self.census_at, |at| at.min(self.census_at))
+        let others = [self.blocked_check_at, self.replace_at].into_iter().flatten();
+        others.fold(self.census_at, Monotonic::min)
     }
 
     /// Announces sleep. `false`: something arrived meanwhile, do not sleep.
     pub(crate) fn prepare_sleep(&mut self) -> bool {
-        self.consumer.prepare_sleep()
+        // Also returns when what was taken has been finished.
+        self.awaits_replacement() || self.consumer.prepare_sleep()
     }
 
     pub(crate) fn end_sleep(&mut self) {
@@ -130,6 +168,7 @@ impl Intake {
             corrupt_total: stats.corrupt,
             aborted_total: stats.aborted,
             replaced_total: self.replaced,
+            trouble: self.trouble.as_ref().map(ToString::to_string),
         }
     }
 

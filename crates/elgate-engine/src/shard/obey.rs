@@ -151,7 +151,11 @@ impl Shard {
                     }
                 }
                 Closing::Route(slot, reply) => {
-                    match self.routes[slot].as_mut().map(|route| route.is_closed()) {
+                    let Self { routes, acknowledgements, .. } = self;
+                    let ended = routes[slot]
+                        .as_mut()
+                        .map(|route| route.is_closed() || route.is_given_up(acknowledgements));
+                    match ended {
                         Some(false) => self.closing.push(Closing::Route(slot, reply)),
                         _ => {
                             self.routes[slot] = None;

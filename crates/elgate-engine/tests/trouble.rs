@@ -1,0 +1,183 @@
+//! Things that go wrong around a running engine.
+
+mod common;
+
+use common::far_end::{FarEnd, OK};
+use common::{Place, append, eventually, name, status};
+use elgate_engine::Engine;
+use elgate_types::{ErrorCode, Lsn};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+fn keep() -> Value {
+    json!({ "sink": "none", "segment_bytes": 4_194_304 })
+}
+
+fn file(flush: &str, more: &Value) -> Value {
+    let mut route = json!({
+        "sink": "file", "path": "f.log", "segment_bytes": 4_194_304, "flush": flush
+    });
+    for (key, value) in more.as_object().expect("an object") {
+        route[key] = value.clone();
+    }
+    route
+}
+
+/// Lets a log prepare no further segment, until the directory goes.
+fn forbid_segments(place: &Place, route: &str) -> PathBuf {
+    let obstacle = place.path("data").join(route).join("segment.preparing");
+    std::fs::create_dir_all(obstacle.join("in the way")).expect("an obstacle");
+    obstacle
+}
+
+/// Fills what segments a route has, until its log is parked.
+fn park(place: &Place, engine: &Engine, route: &str) -> elgate_client::Client {
+    let client = place.client();
+    append(&client, route, &["the first"]);
+    forbid_segments(place, route);
+    let handle = client.route(&name(route));
+    let record = vec![b'x'; 64 * 1024];
+    eventually("the log is parked", || {
+        for _ in 0..16 {
+            // Refused when the ring is full, which is as good.
+            let _ = client.submit(handle, &[&record]);
+        }
+        status(engine, route)["state"] == "parked"
+    });
+    for _ in 0..16 {
+        let _ = client.submit(handle, &[&record]);
+    }
+    client
+}
+
+#[test]
+fn a_route_whose_log_is_parked_can_be_removed_and_comes_back() {
+    let place = Place::new();
+    let engine = place.open(json!({ "stuck": keep(), "other": keep() }));
+    let client = park(&place, &engine, "stuck");
+    let without = place.config(json!({ "other": keep() }));
+    let reload = engine.apply_routes(&without.routes).expect("removes it");
+    assert_eq!(reload.removed, [name("stuck")]);
+    // Every submission is answered, and the ring is empty again.
+    let mut answers = Vec::new();
+    eventually("all are answered", || {
+        client.drain(&mut answers);
+        client.outstanding() == 0
+    });
+    assert!(answers.iter().any(|answer| answer.status == Some(ErrorCode::Timeout)));
+    let rings = || engine.status().expect("a status").shards[0].rings[0].used_slots;
+    eventually("the ring is empty", || rings() == 0);
+    assert_eq!(append(&client, "other", &["x"]), [Ok(Lsn(1))]);
+
+    std::fs::remove_dir_all(place.path("data/stuck/segment.preparing")).expect("out of the way");
+    let both = place.config(json!({ "stuck": keep(), "other": keep() }));
+    engine.apply_routes(&both.routes).expect("comes back");
+    assert!(append(&client, "stuck", &["again"])[0].is_ok());
+    engine.close(Duration::from_secs(5)).expect("closes");
+}
+
+#[test]
+fn a_reload_repeats_nothing_in_the_file_of_a_route_that_does_not_sync() {
+    let place = Place::new();
+    let engine = place.open(json!({ "f": file("none", &json!({})) }));
+    let client = place.client();
+    append(&client, "f", &["one", "two", "three"]);
+    eventually("it is delivered", || status(&engine, "f")["delivered_lsn"] == 3);
+    let changed =
+        place.config(json!({ "f": file("none", &json!({ "segment_bytes": 8_388_608 })) }));
+    engine.apply_routes(&changed.routes).expect("reloads");
+    append(&client, "f", &["four"]);
+    engine.close(Duration::from_secs(5)).expect("closes");
+    assert_eq!(place.file("f.log"), "one\ntwo\nthree\nfour\n");
+}
+
+#[test]
+fn a_route_that_changes_its_sink_goes_on_where_it_was() {
+    let place = Place::new();
+    let far_end = FarEnd::start(|_, _| OK);
+    let http = json!({ "sink": "http", "url": far_end.url, "segment_bytes": 4_194_304 });
+    let engine = place.open(json!({ "f": file("auto", &json!({})) }));
+    let client = place.client();
+    let settled = |lsn: u64| {
+        eventually("it is delivered", || status(&engine, "f")["delivered_lsn"] == lsn);
+    };
+    append(&client, "f", &["to the file"]);
+    settled(1);
+    engine.apply_routes(&place.config(json!({ "f": http })).routes).expect("reloads");
+    append(&client, "f", &["to the far end"]);
+    settled(2);
+    let back = place.config(json!({ "f": file("auto", &json!({})) }));
+    engine.apply_routes(&back.routes).expect("reloads");
+    append(&client, "f", &["to the file again"]);
+    settled(3);
+    engine.close(Duration::from_secs(5)).expect("closes");
+    assert_eq!(place.file("f.log"), "to the file\nto the file again\n");
+}
+
+#[test]
+fn a_reload_mends_a_route_that_lost_its_sink() {
+    let place = Place::new();
+    let engine = place.open(json!({ "f": file("auto", &json!({})) }));
+    let client = place.client();
+    append(&client, "f", &["one"]);
+    eventually("it is delivered", || status(&engine, "f")["delivered_lsn"] == 1);
+    // Neither the new sink nor the old one can be opened.
+    let cursors = place.path("data/f/cursors");
+    let elsewhere = place.path("data/f/elsewhere");
+    std::fs::rename(&cursors, &elsewhere).expect("out of reach");
+    std::fs::write(&cursors, "in the way").expect("an obstacle");
+    let changed = place.config(json!({ "f": file("auto", &json!({ "path": "g.log" })) }));
+    engine.apply_routes(&changed.routes).expect_err("refused");
+    std::fs::remove_file(&cursors).expect("out of the way");
+    std::fs::rename(&elsewhere, &cursors).expect("back");
+    append(&client, "f", &["two"]);
+    let same = place.config(json!({ "f": file("auto", &json!({})) }));
+    engine.apply_routes(&same.routes).expect("reloads");
+    eventually("it is delivered", || place.file("f.log") == "one\ntwo\n");
+    engine.close(Duration::from_secs(5)).expect("closes");
+}
+
+#[test]
+fn a_ring_that_cannot_be_replaced_yet_stops_nothing_else() {
+    let mut place = Place::new();
+    let rings = place.path("rings");
+    std::fs::create_dir(&rings).expect("a directory");
+    place.ring = rings.join("ring");
+    let engine = place.open(json!({ "a": keep() }));
+    let client = place.client();
+    append(&client, "a", &["x"]);
+    // Somebody scribbles over the tail while there is no room for another ring.
+    let ring = std::fs::File::options().write(true).open(&place.ring).expect("the ring");
+    std::fs::rename(&rings, place.path("elsewhere")).expect("out of reach");
+    std::os::unix::fs::FileExt::write_all_at(&ring, &[0xff; 8], 0x80).expect("scribbled");
+    for _ in 0..30 {
+        engine.status().expect("the engine lives");
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    let turns = || engine.status().expect("a status").shards[0].turns_total;
+    let before = turns();
+    std::thread::park_timeout(Duration::from_millis(500));
+    assert!(turns() - before < 5_000, "it spins");
+    std::fs::rename(place.path("elsewhere"), &rings).expect("back");
+    eventually("the ring is replaced", || {
+        engine.status().expect("a status").shards[0].rings[0].replaced_total == 1
+    });
+    assert_eq!(append(&place.client(), "a", &["y"]), [Ok(Lsn(2))]);
+    engine.close(Duration::from_secs(5)).expect("closes");
+}
+
+#[test]
+fn a_ring_whose_name_is_gone_is_replaced() {
+    let place = Place::new();
+    let engine = place.open(json!({ "a": keep() }));
+    let client = place.client();
+    append(&client, "a", &["x"]);
+    std::fs::remove_file(&place.ring).expect("removed");
+    assert_eq!(append(&place.client(), "a", &["y"]), [Ok(Lsn(2))]);
+    eventually("the old client follows", || {
+        let handle = client.route(&name("a"));
+        client.submit(handle, &[b"z"]).is_ok() && client.wait_acks(Duration::from_secs(1))
+    });
+    engine.close(Duration::from_secs(5)).expect("closes");
+}
