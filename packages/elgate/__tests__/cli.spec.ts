@@ -13,6 +13,11 @@ const usage: [string[], RegExp][] = [
   [['put', 'a', '--timeout', 'soon'], /--timeout must be a number of seconds/],
   [['tail', 'a', '--bogus'], /unknown option '--bogus'/],
   [['tail', 'a', '--from', 'yesterdayish'], /--from takes start, end, a record number or a time/],
+  [['put', 'A/B'], /"A\/B" is not a route name/],
+  [['put', 'a', 'b', 'c'], /got 3; see `elgate put --help`/],
+  [['tail', 'a', '--from', '-1'], /--from takes start, end, a record number or a time/],
+  [['serve', '--mode', 'turbo'], /--mode: runtime\.mode: must be one of/],
+  [['routes', 'frob'], /unknown command 'routes frob'/],
   [['routes', 'add', 'a'], /required option '--sink <sink>'/],
 ];
 
@@ -34,13 +39,13 @@ const failures: [string, string[], NodeJS.ProcessEnv, RegExp][] = [
     {},
     /no daemon answers at http:\/\/127\.0\.0\.1:9 \(ECONNREFUSED\)/,
   ],
-  ['bad route name', ['put', 'A/B'], {}, /"A\/B" is not a route name/],
   ['no such file', ['put', 'a', 'none.txt'], {}, /cannot read none\.txt: ENOENT/],
   ['no such log', ['tail', './none'], {}, /none does not exist/],
+  ['a file for a log', ['inspect', process.execPath], {}, /is a file: name the directory of the log/],
+  ['no such data directory', ['doctor', './none'], {}, /none does not exist/],
   ['no such route', ['tail', 'a', '--data-dir', '.'], {}, /route a has no log in/],
   ['bad variable', ['status'], { ELGATE_ADMIN: 'nowhere' }, /ELGATE_ADMIN: admin\.listen/],
   ['no configuration', ['serve', '--config', 'none.toml'], {}, /none\.toml: does not exist/],
-  ['bad flag', ['serve', '--mode', 'turbo'], {}, /--mode: runtime\.mode: must be one of/],
   [
     'addon that is not there',
     ['doctor'],

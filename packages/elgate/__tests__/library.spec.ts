@@ -332,7 +332,12 @@ test.serial('a wrong option is refused by name', async (t) => {
   const options = { dataDirectory: 'x' } as object;
   await t.throwsAsync(Elgate.open(options), {
     code: 'ERR_ELGATE_CONFIG_INVALID',
-    message: /^option dataDirectory: dataDirectory: unknown key/,
+    message: /^open: unknown option dataDirectory; known are config/,
+  });
+  await t.throwsAsync(Elgate.open({ dataDri: 'x' } as object), { message: /did you mean 'dataDir'/ });
+  await t.throwsAsync(Elgate.connect({ rnig: '/dev/shm/x' } as object), {
+    code: 'ERR_ELGATE_CONFIG_INVALID',
+    message: /did you mean 'ring'/,
   });
   const routes = { a: { sink: 'file' as const } };
   await t.throwsAsync(Elgate.open({ routes, dataDir: scratch(t) }), {

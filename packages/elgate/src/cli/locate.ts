@@ -1,8 +1,8 @@
 // How a command finds the daemon and its files: flags, else ELGATE_*, else the configuration file,
 // else the defaults.
 
-import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { loadConfig } from '../config/load.js';
 import { adminUrl, type Config, isRouteName, looksLikePath, ROUTE_NAME_RULE } from '../config/schema.js';
@@ -63,16 +63,40 @@ export function routeName(name: string): string {
 export async function logDirectory(target: string, options: WhereOptions): Promise<string> {
   const path = resolve(target);
   if (looksLikePath(target)) {
-    if (existsSync(path)) return path;
+    if (existsSync(path)) return checkedLog(path);
     throw new ElgateError('ERR_ELGATE_IO', `${path} does not exist: name a route, or the directory of a log`);
   }
   const dataDir = await dataDirectory(configFor(options));
   const directory = join(dataDir, routeName(target));
   if (existsSync(directory)) return directory;
+  if (existsSync(path)) return checkedLog(path);
   throw new ElgateError(
     'ERR_ELGATE_ROUTE_UNKNOWN',
     `route ${target} has no log in ${dataDir}: correct the name, or name the data directory with --data-dir or --config`,
   );
+}
+
+/** `path`, unless it is plainly not the directory of a log: a file, or the directory above logs. */
+function checkedLog(path: string): string {
+  if (!statSync(path).isDirectory()) {
+    throw new ElgateError('ERR_ELGATE_IO', `${path} is a file: name the directory of the log, ${dirname(path)}`);
+  }
+  const logs = readdirSync(path, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && isRouteName(entry.name) && holdsSegments(join(path, entry.name)))
+    .map(({ name }) => name);
+  if (logs.length === 0 || holdsSegments(path)) return path;
+  throw new ElgateError(
+    'ERR_ELGATE_ROUTE_UNKNOWN',
+    `${path} holds several logs: name one of them, such as ${join(path, logs[0] as string)}; there are: ${logs.slice(0, 20).join(', ')}`,
+  );
+}
+
+function holdsSegments(directory: string): boolean {
+  try {
+    return readdirSync(directory).some((name) => name.endsWith('.wal') && name.startsWith(basename(directory)));
+  } catch {
+    return false;
+  }
 }
 
 /** The configured data directory; if nobody configured one, that of the running daemon. */

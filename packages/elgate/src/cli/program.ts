@@ -3,7 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { toElgateError } from '../errors.js';
+import { type ElgateError, toElgateError } from '../errors.js';
 import { doctorCommand } from './commands/doctor.js';
 import { inspectCommand } from './commands/inspect.js';
 import { putCommand } from './commands/put.js';
@@ -25,7 +25,10 @@ export async function run(args: readonly string[]): Promise<number> {
   for (const command of COMMANDS) program.addCommand(command());
   for (const command of all(program)) {
     command.exitOverride().configureOutput({
-      outputError: (text, write) => write(`elgate: ${oneLine(text.replace(/^error: /, ''))}; see \`elgate help\`\n`),
+      outputError: (text, write) =>
+        write(
+          `elgate: ${oneLine(text.replace(/^error: /, '')).replace(/\.$/, '')}; see \`${fullName(command)} --help\`\n`,
+        ),
     });
   }
   try {
@@ -35,8 +38,18 @@ export async function run(args: readonly string[]): Promise<number> {
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
     const error = toElgateError(thrown);
     process.stderr.write(`elgate: ${oneLine(error.message)} [${error.code}]\n`);
-    return error.code === 'ERR_ELGATE_USAGE' ? 2 : 1;
+    return isWrongUsage(error) ? 2 : 1;
   }
+}
+
+/** What was typed is wrong, whatever the machine and the daemon are like. */
+function isWrongUsage({ code, message }: ElgateError): boolean {
+  if (code === 'ERR_ELGATE_USAGE' || code === 'ERR_ELGATE_ROUTE_NAME_INVALID') return true;
+  return code === 'ERR_ELGATE_CONFIG_INVALID' && message.startsWith('--');
+}
+
+function fullName(command: Command): string {
+  return command.parent === null ? command.name() : `${fullName(command.parent)} ${command.name()}`;
 }
 
 function all(command: Command): Command[] {

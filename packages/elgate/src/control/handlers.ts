@@ -94,7 +94,11 @@ export async function addRoute({ subject, request }: Call): Promise<Answer> {
 }
 
 export async function removeRoute({ subject, name }: Call): Promise<Answer> {
-  return json({ name, changes: await subject.removeRoute(name) });
+  // Asked before: afterwards the engine no longer knows the route.
+  const live = engineStatus(subject).routes.find((route) => route.name === name);
+  const changes = await subject.removeRoute(name);
+  const log = join(subject.config.dataDir, name);
+  return json({ name, changes, undelivered_records: live?.lag_records ?? 0, log });
 }
 
 export async function pause(call: Call): Promise<Answer> {

@@ -8,13 +8,14 @@ import { type ControlTarget, callControl } from '../control/client.js';
 import { guardAsync } from '../errors.js';
 import type { DrainOutcome, NativeClient, NativeEngine } from '../native/binding.js';
 import { binding } from '../native/load.js';
-import { embeddedConfig } from './embedded.js';
+import { embeddedConfig, refuseUnknownOptions } from './embedded.js';
 import { durableFetch, type HttpRoutes } from './fetch.js';
 import { Producer } from './producer.js';
 import { Route } from './route.js';
 import { tailLog } from './tail.js';
 import type { CloseOptions, ConnectOptions, LogRecord, OpenOptions, TailOptions } from './types.js';
 
+const CONNECT_OPTIONS = ['config', 'ring', 'admin', 'waitMs'] satisfies (keyof ConnectOptions)[];
 const DRAIN_MS = 5000;
 /** How long an exit waits for a gate that nobody closed. */
 const EXIT_DRAIN_MS = 1000;
@@ -81,6 +82,7 @@ export class Elgate implements AsyncDisposable {
    * `ERR_ELGATE_RING_INCOMPATIBLE`, `ERR_ELGATE_PERMISSION_DENIED`, `ERR_ELGATE_TOO_MANY_PRODUCERS`.
    */
   static async connect(options: ConnectOptions = {}): Promise<Elgate> {
+    refuseUnknownOptions('connect', options, CONNECT_OPTIONS);
     const overrides: Override[] = [
       { path: ['ring', 'path'], value: options.ring, from: 'ring' },
       { path: ['admin', 'listen'], value: options.admin, from: 'admin' },

@@ -8,6 +8,8 @@ import type { KeyPath } from '../config/document.js';
 import type { Override } from '../config/layers.js';
 import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/schema.js';
+import { closest } from '../config/suggest.js';
+import { ElgateError } from '../errors.js';
 import type { OpenOptions } from './types.js';
 
 /** Variables that concern the machine, not the daemon's whereabouts. */
@@ -26,9 +28,9 @@ const OPTIONS: Record<Exclude<keyof OpenOptions, 'config' | 'routes'>, KeyPath> 
 /** A configuration, and what to do once its engine is closed. */
 export function embeddedConfig(options: OpenOptions): { config: Config; cleanUp: () => void } {
   const { config: file, routes = {}, ...rest } = options;
+  refuseUnknownOptions('open', options, ['config', 'routes', ...Object.keys(OPTIONS)]);
   const overrides: Override[] = Object.entries(rest).map(([name, value]) => ({
-    // An option that does not exist becomes an unknown key, and so an error that says so.
-    path: Object.hasOwn(OPTIONS, name) ? OPTIONS[name as keyof typeof OPTIONS] : [name],
+    path: OPTIONS[name as keyof typeof OPTIONS],
     value,
     from: `option ${name}`,
   }));
@@ -49,6 +51,15 @@ export function embeddedConfig(options: OpenOptions): { config: Config; cleanUp:
     if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true });
   };
   return { config, cleanUp };
+}
+
+/** Throws if `options` holds a key that the function does not know: a mistyped one would do nothing. */
+export function refuseUnknownOptions(what: string, options: object, known: readonly string[]): void {
+  const unknown = Object.keys(options).find((name) => !known.includes(name));
+  if (unknown === undefined) return;
+  const guess = closest(unknown, known);
+  const way = guess === undefined ? `known are ${known.join(', ')}` : `did you mean '${guess}'?`;
+  throw new ElgateError('ERR_ELGATE_CONFIG_INVALID', `${what}: unknown option ${unknown}; ${way}`);
 }
 
 /** A ring of the data directory's own, the same at every `open`: what it holds after a crash is found again. */

@@ -1,5 +1,6 @@
 // Follows a route's log: an async iterator over records, in this or any other process's log.
 
+import { isRouteName, ROUTE_NAME_RULE } from '../config/schema.js';
 import { ElgateError, guardAsync } from '../errors.js';
 import type { NativeReader, NativeReadResult } from '../native/binding.js';
 import { binding } from '../native/load.js';
@@ -34,6 +35,9 @@ export async function* tailLog(directory: string, what: string, options: TailOpt
 export async function* tailBatches(directory: string, what: string, options: TailOptions): AsyncGenerator<LogRecord[]> {
   const { signal, follow = true, reader: name = null } = options;
   signal?.throwIfAborted();
+  if (name !== null && !isRouteName(name)) {
+    throw new ElgateError('ERR_ELGATE_USAGE', `reader ${JSON.stringify(name)} cannot be a name: ${ROUTE_NAME_RULE}`);
+  }
   const from = position(options.from ?? (name === null ? 'end' : 'start'));
   const native = await guardAsync(() => binding().NativeReader.open(directory, from, name));
   const reader: Reader = { native, what, named: name !== null, closed: false };

@@ -154,11 +154,12 @@ export interface LogDescription {
     bytes: number;
     state: string;
   }[];
-  first_lsn: number;
-  durable_lsn: number;
-  visible_lsn: number;
-  delivered_lsn: number;
-  next_lsn: number;
+  /** Numbers are null where nothing that can be read says them. */
+  first_lsn: number | null;
+  durable_lsn: number | null;
+  visible_lsn: number | null;
+  delivered_lsn: number | null;
+  next_lsn: number | null;
   cursors: { name: string; lsn: number }[];
   writer: { pid: number; alive: boolean };
 }

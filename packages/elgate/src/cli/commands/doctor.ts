@@ -1,8 +1,9 @@
 // `elgate doctor`: what this machine gives, and what to mend.
 
+import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { engineJson } from '../../config/schema.js';
-import { guard } from '../../errors.js';
+import { ElgateError, guard } from '../../errors.js';
 import type { DoctorReport } from '../../native/binding.js';
 import { binding } from '../../native/load.js';
 import { configFor, type WhereOptions, withFlags } from '../locate.js';
@@ -16,6 +17,9 @@ export function doctorCommand(): Command {
     .argument('[dir]', 'the data directory')
     .option('--json', 'as one JSON object')
     .action((directory: string | undefined, options: WhereOptions & { json?: boolean }) => {
+      if (directory !== undefined && !existsSync(directory)) {
+        throw new ElgateError('ERR_ELGATE_IO', `${directory} does not exist: name a data directory, or none`);
+      }
       const config = configFor(directory === undefined ? options : { ...options, dataDir: directory });
       const report = JSON.parse(guard(() => binding().doctor(engineJson(config)))) as DoctorReport;
       if (options.json) printJson(report);

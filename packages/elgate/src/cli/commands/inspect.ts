@@ -1,7 +1,7 @@
 // `elgate inspect`: what a log's directory holds.
 
 import { Command } from 'commander';
-import { guard } from '../../errors.js';
+import { ElgateError, guard } from '../../errors.js';
 import type { LogDescription } from '../../native/binding.js';
 import { binding } from '../../native/load.js';
 import { logDirectory, type WhereOptions, withFlags } from '../locate.js';
@@ -15,6 +15,12 @@ export function inspectCommand(): Command {
     .action(async (target: string, options: WhereOptions & { json?: boolean }) => {
       const directory = await logDirectory(target, options);
       const log = JSON.parse(guard(() => binding().describeLog(directory))) as LogDescription;
+      if (log.segments.length === 0 && log.cursors.length === 0) {
+        throw new ElgateError(
+          'ERR_ELGATE_ROUTE_UNKNOWN',
+          `${directory} holds no log: name a route, or the directory of its log`,
+        );
+      }
       if (options.json) printJson({ directory, ...log });
       else print(render(directory, log));
     });
@@ -31,11 +37,19 @@ function render(directory: string, log: LogDescription): string {
       : `${count(segment.first_lsn)} to ${count(segment.last_lsn)}`,
     bytes(segment.bytes),
   ]);
-  const readers = log.cursors.map(({ name, lsn }) => [name, count(lsn), count(Math.max(0, log.durable_lsn - lsn))]);
+  const readers = log.cursors.map(({ name, lsn }) => [
+    name,
+    count(lsn),
+    log.durable_lsn === null ? '-' : count(Math.max(0, log.durable_lsn - lsn)),
+  ]);
   return [
-    `${directory}\ndurable ${count(log.durable_lsn)}, visible ${count(log.visible_lsn)}, ` +
-      `delivered ${count(log.delivered_lsn)}, next ${count(log.next_lsn)}; writer: ${writer}`,
+    `${directory}\ndurable ${known(log.durable_lsn)}, visible ${known(log.visible_lsn)}, ` +
+      `delivered ${known(log.delivered_lsn)}, next ${known(log.next_lsn)}; writer: ${writer}`,
     table(['SEGMENT', 'STATE', 'RECORDS', 'SIZE'], segments),
     readers.length === 0 ? 'no readers' : table(['READER', 'AT', 'LAG'], readers),
   ].join('\n\n');
+}
+
+function known(lsn: number | null): string {
+  return lsn === null ? 'unknown' : count(lsn);
 }

@@ -94,9 +94,10 @@ async function feed(session: PutSession, file: string | undefined): Promise<void
     await flush();
     await session.finish();
     const what = `${file ?? 'standard input'}: ${error.message}, the most that one record holds`;
+    const before = session.acked === 1 ? 'the line before it is' : `the ${count(session.acked)} lines before it are`;
     throw new ElgateError(
       'ERR_ELGATE_PAYLOAD_TOO_LARGE',
-      `${what}: the ${session.acked} lines before it are ${session.level}, it and all that follow were not sent; split it`,
+      `${what}: ${before} ${session.level}, it and all that follow were not sent; split it`,
     );
   }
   await flush();
@@ -137,7 +138,7 @@ function report(session: PutSession, seconds: number, json: boolean): void {
     return;
   }
   const of = acked === sent ? '' : ` of ${count(sent)}`;
-  print(
-    `${route}: ${count(acked)}${of} records ${level} in ${seconds.toFixed(2)} s (p50 ${p50_us} µs, p99 ${p99_us} µs)`,
-  );
+  const records = sent === 1 ? 'record' : 'records';
+  const latency = acked === 0 ? '' : ` (p50 ${p50_us} µs, p99 ${p99_us} µs)`;
+  print(`${route}: ${count(acked)}${of} ${records} ${level} in ${seconds.toFixed(2)} s${latency}`);
 }

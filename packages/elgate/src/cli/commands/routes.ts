@@ -3,6 +3,8 @@
 import { Command } from 'commander';
 import type { RouteConfig } from '../../config/route-schema.js';
 import { callControl } from '../../control/client.js';
+import { ElgateError } from '../../errors.js';
+import type { RouteChanges } from '../../native/binding.js';
 import { controlFor, routeName, type WhereOptions, withFlags } from '../locate.js';
 import { count, parseWhole, print, printJson, table } from '../output.js';
 
@@ -14,15 +16,22 @@ interface Listed extends RouteConfig {
   lag_records: number;
 }
 
+interface Removed {
+  undelivered_records: number;
+  log: string;
+}
+
 interface Options extends WhereOptions {
   json?: boolean;
 }
 
 export function routesCommand(): Command {
-  const list = subcommand('list', 'all routes (what `elgate routes` does by itself)').action(listRoutes);
+  const list = subcommand('list', 'all routes (what `elgate routes` does by itself)')
+    .allowExcessArguments()
+    .action(listRoutes);
   const remove = subcommand('remove', 'remove a route that was added; its log stays')
     .argument('<route>')
-    .action((name: string, options: Options) => change('DELETE', name, '', options, 'removed'));
+    .action(removeRoute);
   return new Command('routes')
     .description('list, add, remove, pause and resume routes of the running daemon')
     .addCommand(list, { isDefault: true })
@@ -71,9 +80,23 @@ async function addRoute(name: string, options: Options & Record<string, unknown>
     concurrency,
     flush,
   };
-  const answer = await callControl(controlFor(options), 'POST', '/routes', settings);
+  const answer = await callControl<{ changes: RouteChanges }>(controlFor(options), 'POST', '/routes', settings);
+  const { added, changed } = answer.changes;
+  const done = added.includes(name) ? 'added' : changed.includes(name) ? 'changed' : 'unchanged';
   if (options.json) printJson(answer);
-  else print(`${name}: added`);
+  else print(`${name}: ${done}`);
+}
+
+async function removeRoute(name: string, options: Options): Promise<void> {
+  const answer = await callControl<Removed>(controlFor(options), 'DELETE', `/routes/${routeName(name)}`);
+  if (options.json) {
+    printJson(answer);
+    return;
+  }
+  const { undelivered_records: left, log } = answer;
+  const kept =
+    left > 0 ? `; ${count(left)} undelivered stay in ${log}, to be delivered once the route is added again` : '';
+  print(`${name}: removed${kept}`);
 }
 
 async function change(method: string, name: string, suffix: string, options: Options, done: string): Promise<void> {
@@ -82,7 +105,11 @@ async function change(method: string, name: string, suffix: string, options: Opt
   else print(`${name}: ${done}`);
 }
 
-async function listRoutes(options: Options): Promise<void> {
+async function listRoutes(options: Options, command: Command): Promise<void> {
+  const [unknown] = command.args;
+  if (unknown !== undefined) {
+    throw new ElgateError('ERR_ELGATE_USAGE', `unknown command 'routes ${unknown}'; see \`elgate routes --help\``);
+  }
   const { routes } = await callControl<{ routes: Listed[] }>(controlFor(options), 'GET', '/routes');
   if (options.json) {
     printJson({ routes });

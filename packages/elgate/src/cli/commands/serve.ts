@@ -5,7 +5,7 @@ import { checkReachable, chosenDefaults } from '../../config/load.js';
 import { adminUrl, type Config, MODES } from '../../config/schema.js';
 import { buildInfo, engineStatus } from '../../control/handlers.js';
 import { Daemon } from '../../daemon/daemon.js';
-import { messageOf } from '../../errors.js';
+import { toElgateError } from '../../errors.js';
 import { configFor, type WhereOptions, withFlags } from '../locate.js';
 import { bytes, count, oneLine, parseSeconds, print } from '../output.js';
 
@@ -75,7 +75,8 @@ async function reload(daemon: Daemon, load: () => Config): Promise<void> {
     print(`reloaded: ${list.length > 0 ? list.join('; ') : 'no route changed'}`);
     if (needRestart.length > 0) print(`only from the next start: ${needRestart.join(', ')}`);
   } catch (error) {
-    process.stderr.write(`elgate: not reloaded, the running configuration stays: ${oneLine(messageOf(error))}\n`);
+    const { code, message } = toElgateError(error);
+    process.stderr.write(`elgate: not reloaded, the running configuration stays: ${oneLine(message)} [${code}]\n`);
   }
 }
 

@@ -52,7 +52,8 @@ async function tail(target: string, options: Options): Promise<void> {
 function parseFrom(text: string): NonNullable<TailOptions['from']> {
   if (text === 'start' || text === 'end') return text;
   if (/^\d{1,15}$/.test(text)) return Number(text);
-  const time = new Date(text);
+  // The date parser would also make years of "-1" and "5 records".
+  const time = new Date(/^\d{4}-\d{2}/.test(text) ? text : Number.NaN);
   if (!Number.isNaN(time.getTime())) return time;
   throw new ElgateError(
     'ERR_ELGATE_USAGE',
