@@ -78,7 +78,9 @@ fn check_backend() -> Finding {
                 ),
             }
         }
-        Err(error) => finding("io_uring", Severity::Fail, error.to_string(), ""),
+        Err(error) => {
+            finding("io_uring", Severity::Fail, error.to_string(), error.code().row().advice)
+        }
     }
 }
 
@@ -148,7 +150,10 @@ fn check_ring(path: &Path) -> Finding {
             format!("nobody serves {shown}; {} of its slots wait", ring.used_slots),
             "start the daemon with `npx elgate serve`: it takes what is there",
         ),
-        Err(error) => finding("ring", Severity::Fail, format!("{shown}: {error}"), ""),
+        Err(error) => {
+            let advice = error.code().row().advice;
+            finding("ring", Severity::Fail, format!("{shown}: {error}"), advice)
+        }
     }
 }
 
@@ -217,7 +222,12 @@ fn check_space(platform: &dyn Platform, config: &EngineConfig) -> Finding {
             format!("{} free, the routes' first segments need {}", show(free), show(wanted)),
             "free space, use smaller segment_bytes, or choose another data_dir",
         ),
-        Err(error) => finding("space", Severity::Warn, format!("free space unknown: {error}"), ""),
+        Err(error) => finding(
+            "space",
+            Severity::Warn,
+            format!("free space unknown: {error}"),
+            "make data_dir readable for this user, or choose another one",
+        ),
     }
 }
 
@@ -227,5 +237,30 @@ fn show(bytes: u64) -> String {
         _ if bytes >= 1 << 30 => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
         _ if bytes >= 1 << 20 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
         _ => format!("{:.0} KiB", bytes as f64 / 1024.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_not_well_comes_with_advice() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let ring = directory.path().join("ring");
+        std::fs::write(&ring, "not a ring").expect("writes");
+        let config = serde_json::json!({
+            "data_dir": "/proc/elgate-cannot-be-made", "ring": { "path": ring },
+            "files": { "root": directory.path() }
+        });
+        let config = EngineConfig::from_json(&config.to_string()).expect("valid");
+        let findings = doctor(&config);
+        let failed: Vec<_> =
+            findings.iter().filter(|finding| finding.level == Severity::Fail).collect();
+        assert!(failed.iter().any(|finding| finding.id == "ring"), "{findings:?}");
+        assert!(failed.iter().any(|finding| finding.id == "data_dir"), "{findings:?}");
+        for finding in &findings {
+            assert!(finding.level == Severity::Ok || !finding.advice.is_empty(), "{finding:?}");
+        }
     }
 }

@@ -57,21 +57,14 @@ impl Platform for OsPlatform {
 
     /// The new names are durable when this returns.
     fn create_directories(&self, path: &Path) -> io::Result<()> {
-        match std::fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => self.sync_directory(parent(path)),
+        match self.create_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let above = path.parent().ok_or(error)?;
-                self.create_directories(above)?;
-                self.create_directories(path)
+                let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+                self.create_directories(above.ok_or(error)?)?;
+                // Once: some file systems (procfs) say NotFound for what cannot be made at all.
+                self.create_directory(path)
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if std::fs::metadata(path)?.is_dir() {
-                    Ok(())
-                } else {
-                    Err(sys::error(libc::ENOTDIR))
-                }
-            }
-            Err(error) => Err(error),
+            result => result,
         }
     }
 
@@ -252,6 +245,22 @@ impl Platform for OsPlatform {
 
     fn random_u64(&self) -> u64 {
         crate::ids::random_u64()
+    }
+}
+
+impl OsPlatform {
+    /// Makes one directory and its name durable; fine if it exists.
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => self.sync_directory(parent(path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match std::fs::metadata(path)?.is_dir() {
+                    true => Ok(()),
+                    false => Err(sys::error(libc::ENOTDIR)),
+                }
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
