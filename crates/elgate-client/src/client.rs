@@ -30,8 +30,8 @@ pub struct Acknowledgement {
     pub first_lsn: Lsn,
     /// How many records it had.
     pub record_count: u32,
-    /// `None` on success. `RingCorrupt` means that the outcome is unknown; every other code, that
-    /// the records were not taken.
+    /// `None` on success. `RingCorrupt` and `Timeout` mean that the outcome is unknown; every other
+    /// code, that the records were not taken.
     pub status: Option<ErrorCode>,
     /// How far the records have come. Meaningful on success.
     pub level: Level,

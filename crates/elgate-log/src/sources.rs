@@ -72,15 +72,15 @@ impl Sources {
         }
     }
 
-    /// Whether earlier parts of the log can add nothing that a ring still holds: the newest ring's
-    /// positions reach back far enough, or another ring came before it.
+    /// Whether earlier parts of the log can add nothing that a ring still holds: the positions of
+    /// every ring seen reach back far enough. More than one may be in use at a time: those that a
+    /// run with more shards left behind.
     pub(crate) fn is_complete(&self) -> bool {
-        let newest = self.rings.values().filter_map(|spans| Some((spans.front()?, spans.back()?)));
-        let newest = newest.max_by_key(|(_, last)| last.first_lsn);
-        let reaches_back = |(first, last): (&SourceSpan, &SourceSpan)| {
+        let reaches_back = |spans: &VecDeque<SourceSpan>| {
+            let (Some(first), Some(last)) = (spans.front(), spans.back()) else { return true };
             last.position - first.position >= POSITIONS_KEPT || first.position == 0
         };
-        self.rings.len() > 1 || newest.is_some_and(reaches_back)
+        !self.rings.is_empty() && self.rings.values().all(reaches_back)
     }
 
     /// Every span, by ring and position.
@@ -113,6 +113,24 @@ mod tests {
     fn positions_are_completed_from_their_low_half() {
         let wide = (5 << 32) + 1;
         assert_eq!(sources(&[wide - 3, wide - 3, 0, wide]), [(wide - 3, 1, 2), (wide, 4, 1)]);
+    }
+
+    #[test]
+    fn rings_used_in_turn_are_each_followed_back() {
+        let span = |position| SourceSpan {
+            ring_id: 0,
+            position,
+            first_lsn: Lsn(position + 1),
+            record_count: 1,
+        };
+        let mut sources = Sources::default();
+        assert!(!sources.is_complete());
+        sources.rings.insert(1, [span(0), span(9)].into());
+        assert!(sources.is_complete());
+        sources.rings.insert(2, [span(700)].into());
+        assert!(!sources.is_complete(), "what the second ring still holds may be further back");
+        sources.rings.insert(2, [span(700), span(1_724)].into());
+        assert!(sources.is_complete());
     }
 
     #[test]
