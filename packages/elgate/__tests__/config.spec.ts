@@ -136,6 +136,22 @@ test('a file that is named must exist', (t) => {
   t.regex(error.message, /none\.toml: does not exist/);
 });
 
+test('a mistyped variable is refused, other variables of the prefix are not', (t) => {
+  const cwd = scratch(t);
+  for (const [name, meant] of [
+    ['ELGATE_DATADIR', 'ELGATE_DATA_DIR'],
+    ['ELGATE_RNIG', 'ELGATE_RING'],
+    ['ELGATE_CONIFG', 'ELGATE_CONFIG'],
+  ] as const) {
+    t.throws(() => loadConfig({ cwd, env: { [name]: 'x' } }), {
+      code: 'ERR_ELGATE_CONFIG_INVALID',
+      message: `${name}: unknown variable; did you mean ${meant}?`,
+    });
+  }
+  const others = ['ELGATE_NATIVE', 'ELGATE_TARGET_DIR', 'ELGATE_SEED', 'ELGATE_SEEDS', 'ELGATE_PID', 'OTHER_RNIG'];
+  t.notThrows(() => loadConfig({ cwd, env: Object.fromEntries(others.map((name) => [name, 'x'])) }));
+});
+
 test('flags over environment over file, each remembered as the origin', (t) => {
   const cwd = scratch(t);
   writeFileSync(join(cwd, 'elgate.toml'), 'data_dir = "from-file"\n[runtime]\nmode = "auto"\nbackend = "uring"\n');

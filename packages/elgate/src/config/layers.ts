@@ -1,7 +1,9 @@
 // The settings as one tree, put together from the file, the environment and the command line (or a
 // program's options), later over earlier, each value remembering where it came from.
 
+import { ElgateError } from '../errors.js';
 import { type ConfigDocument, type KeyPath, readDocument } from './document.js';
+import { slipOf } from './suggest.js';
 
 /** Where a value came from, for messages: `elgate.toml:12`, `ELGATE_MODE`, `--mode`. */
 export type Origin = (path: KeyPath) => string;
@@ -36,8 +38,17 @@ const ENVIRONMENT: readonly { name: string; path: KeyPath; type: 'string' | 'int
   { name: 'ELGATE_FILES_ROOT', path: ['files', 'root'], type: 'string' },
 ];
 
-/** What the environment sets. An empty variable counts as unset. */
+const PREFIX = 'ELGATE_';
+const SHORT_NAMES = [...ENVIRONMENT.map(({ name }) => name), 'ELGATE_CONFIG'].map((name) => name.slice(PREFIX.length));
+
+/** What the environment sets. An empty variable counts as unset; a mistyped one is an error, for it would do nothing. */
 export function environmentOverrides(env: NodeJS.ProcessEnv): Override[] {
+  for (const name of Object.keys(env)) {
+    if (!name.startsWith(PREFIX) || SHORT_NAMES.includes(name.slice(PREFIX.length))) continue;
+    const meant = slipOf(name.slice(PREFIX.length), SHORT_NAMES);
+    if (meant === undefined) continue;
+    throw new ElgateError('ERR_ELGATE_CONFIG_INVALID', `${name}: unknown variable; did you mean ${PREFIX}${meant}?`);
+  }
   return ENVIRONMENT.flatMap(({ name, path, type }) => {
     const text = env[name];
     return text ? [{ path, value: typed(text, type), from: name }] : [];

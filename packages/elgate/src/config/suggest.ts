@@ -11,6 +11,14 @@ export function closest<T extends string>(word: string, candidates: readonly T[]
   return best;
 }
 
+/** The candidate that `word` is all but certainly a slip of: at most a quarter of it are edits. */
+export function slipOf<T extends string>(word: string, candidates: readonly T[]): T | undefined {
+  return candidates.find((candidate) => {
+    const distance = editDistance(word, candidate);
+    return distance > 0 && distance <= Math.floor(candidate.length / 4);
+  });
+}
+
 /** Levenshtein's distance, where exchanging two neighbours counts once. */
 function editDistance(a: string, b: string): number {
   const rows = [Array.from({ length: b.length + 1 }, (_, column) => column)];
