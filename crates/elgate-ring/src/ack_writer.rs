@@ -1,6 +1,7 @@
 //! Elgate's side of the acknowledgements: one writer per participant, flushed in batches.
 
 use crate::acks::{AckMap, Completion, ENTRIES};
+use crate::error::RingError;
 use crate::layout::PARTICIPANT_COUNT;
 use crate::mapping::RingMap;
 use crate::participant::ParticipantWord;
@@ -20,6 +21,8 @@ pub(crate) struct AckWriters {
     places: Vec<Place>,
     /// Participants with entries that are not yet visible, or a backlog.
     dirty: Vec<u16>,
+    /// Completions whose participant's file could not be opened yet, with their owner and position.
+    waiting: VecDeque<(u16, u64, Completion)>,
     /// Completions that nobody could be told.
     dropped: u64,
 }
@@ -35,7 +38,7 @@ enum Place {
 impl AckWriters {
     pub(crate) fn new() -> Self {
         let places = (0..PARTICIPANT_COUNT).map(|_| Place::Unknown).collect();
-        Self { places, dirty: Vec::new(), dropped: 0 }
+        Self { places, dirty: Vec::new(), waiting: VecDeque::new(), dropped: 0 }
     }
 
     /// Completions dropped because their participant was gone, or did not read and had more
@@ -50,7 +53,7 @@ impl AckWriters {
             Place::Ready(writer) => writer.backlog.len(),
             _ => 0,
         });
-        lengths.sum()
+        lengths.sum::<usize>() + self.waiting.len()
     }
 
     /// Posts a completion; visible after the next [`publish`](Self::publish).
@@ -61,9 +64,20 @@ impl AckWriters {
         position: u64,
         completion: Completion,
     ) {
-        let Some(writer) = self.writer(ring, owner) else {
-            self.dropped += 1;
-            return;
+        let behind = self.waiting.iter().any(|(waiting, ..)| *waiting == owner);
+        let writer = match self.writer(ring, owner) {
+            Ok(Some(writer)) if !behind => writer,
+            Ok(None) => {
+                self.dropped += 1;
+                return;
+            }
+            Ok(Some(_)) | Err(_) => {
+                if self.waiting.len() == BACKLOG_MAX {
+                    self.waiting.pop_front();
+                    self.dropped += 1;
+                }
+                return self.waiting.push_back((owner, position, completion));
+            }
         };
         let dropped = writer.post(position, completion);
         let newly_dirty = !std::mem::replace(&mut writer.dirty, true);
@@ -74,7 +88,10 @@ impl AckWriters {
     }
 
     /// Makes everything posted visible, and wakes each sleeping reader once.
-    pub(crate) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self, ring: &RingMap) {
+        for (owner, position, completion) in std::mem::take(&mut self.waiting) {
+            self.post(ring, owner, position, completion);
+        }
         if self.dirty.is_empty() {
             return;
         }
@@ -97,32 +114,37 @@ impl AckWriters {
 
     /// Who sits at an index, as it said when it attached.
     pub(crate) fn owner(&mut self, ring: &RingMap, index: u16) -> Option<ProcessIdentity> {
-        self.writer(ring, index).map(|writer| writer.acks.owner())
+        self.writer(ring, index).ok().flatten().map(|writer| writer.acks.owner())
     }
 
     /// Forgets the participant at an index.
     pub(crate) fn forget(&mut self, index: u16) {
         self.places[usize::from(index)] = Place::Unknown;
         self.dirty.retain(|&dirty| dirty != index);
+        self.waiting.retain(|(waiting, ..)| *waiting != index);
     }
 
     /// Wakes every participant, so that it looks around.
     pub(crate) fn wake_all(&mut self, ring: &RingMap) {
         for index in 1..PARTICIPANT_COUNT {
-            if let Some(writer) = self.writer(ring, index) {
+            if let Ok(Some(writer)) = self.writer(ring, index) {
                 wake_if_sleeping(&writer.acks);
             }
         }
     }
 
-    fn writer(&mut self, ring: &RingMap, index: u16) -> Option<&mut AckWriter> {
+    /// The writer of a participant, if it has a file.
+    ///
+    /// # Errors
+    /// As [`AckMap::open`]: ask again later.
+    fn writer(&mut self, ring: &RingMap, index: u16) -> Result<Option<&mut AckWriter>, RingError> {
         if index == 0 || index >= PARTICIPANT_COUNT {
-            return None;
+            return Ok(None);
         }
         // Pairs with the release store in `Seat::take`: with the word, its file.
         let word = ParticipantWord(ring.participant(index).load(Ordering::Acquire));
         if !word.is_attached() {
-            return None;
+            return Ok(None);
         }
         let incarnation = word.incarnation();
         let place = &mut self.places[usize::from(index)];
@@ -132,15 +154,15 @@ impl AckWriters {
             Place::Ready(writer) => writer.incarnation == incarnation,
         };
         if !known {
-            *place = match AckMap::open(ring, index, incarnation) {
+            *place = match AckMap::open(ring, index, incarnation)? {
                 Some(acks) => Place::Ready(Box::new(AckWriter::new(acks, incarnation))),
                 None => Place::Absent(incarnation),
             };
             self.dirty.retain(|&dirty| dirty != index);
         }
         match &mut self.places[usize::from(index)] {
-            Place::Ready(writer) => Some(writer),
-            _ => None,
+            Place::Ready(writer) => Ok(Some(writer)),
+            _ => Ok(None),
         }
     }
 }

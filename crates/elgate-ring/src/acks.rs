@@ -97,7 +97,8 @@ impl Completion {
 #[derive(Debug)]
 pub(crate) struct AckMap {
     memory: memmap2::MmapRaw,
-    file: File,
+    /// Its participant's alone: Elgate needs no descriptor per participant.
+    file: Option<File>,
     path: PathBuf,
 }
 
@@ -133,18 +134,30 @@ impl AckMap {
 
     /// Opens the file of an attached participant, from the consumer's side. `None` if there is none
     /// that belongs to this very attachment.
-    pub(crate) fn open(ring: &RingMap, index: u16, incarnation: u32) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`RingError::Io`] if that cannot be told now, for want of descriptors or memory.
+    pub(crate) fn open(
+        ring: &RingMap,
+        index: u16,
+        incarnation: u32,
+    ) -> Result<Option<Self>, RingError> {
         let path = Self::path_of(ring.path(), index);
         let missing = RingError::Missing { path: path.clone() };
-        let file = files::open_trusted(&path, FILE_BYTES as u64, missing).ok()?;
-        let map = Self::map(file, path).ok()?;
+        let file = match files::open_trusted(&path, FILE_BYTES as u64, missing) {
+            Err(error @ RingError::Io { .. }) => return Err(error),
+            Err(_) => return Ok(None),
+            Ok(file) => file,
+        };
+        let mut map = Self::map(file, path)?;
+        map.file = None;
         // Pairs with the release store in `create`.
         let fits = map.u64_at(offset::MAGIC).load(Ordering::Acquire) == MAGIC
             && map.u32_at(offset::VERSION).load(Ordering::Relaxed) == VERSION
             && map.u32_at(offset::PARTICIPANT).load(Ordering::Relaxed) == u32::from(index)
             && map.u64_at(offset::RING_ID).load(Ordering::Relaxed) == ring.ring_id()
             && map.u32_at(offset::INCARNATION).load(Ordering::Relaxed) == incarnation;
-        fits.then_some(map)
+        Ok(fits.then_some(map))
     }
 
     fn map(file: File, path: PathBuf) -> Result<Self, RingError> {
@@ -152,7 +165,7 @@ impl AckMap {
             .len(FILE_BYTES)
             .map_raw(&file)
             .map_err(|source| files::failed("map", &path, source))?;
-        Ok(Self { memory, file, path })
+        Ok(Self { memory, file: Some(file), path })
     }
 
     /// The process that attached.
@@ -197,7 +210,7 @@ impl AckMap {
 
     /// Removes the file, if the name still leads to it.
     pub(crate) fn remove_file(&self) {
-        if files::is_same(&self.file, &self.path) {
+        if self.file.as_ref().is_some_and(|file| files::is_same(file, &self.path)) {
             files::remove(&self.path);
         }
     }

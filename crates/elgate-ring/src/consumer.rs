@@ -218,7 +218,7 @@ impl Consumer {
     /// Makes completions visible and wakes their readers, each once. Call it once per round, and
     /// [`release`](Self::release) after it: a completion is never later than the release.
     pub fn publish_completions(&mut self) {
-        self.acks.publish();
+        self.acks.publish(&self.ring);
     }
 
     /// Releases the slots of the finished prefix and wakes producers that wait for space.
