@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { formatListen, parseListen } from '../src/config/listen.js';
@@ -254,4 +254,27 @@ test('suggestions are near or none', (t) => {
   t.is(closest('pahts', ['path', 'url']), 'path');
   t.is(closest('initial-ms', ['initial_ms']), 'initial_ms');
   t.is(closest('colour', ['path', 'url']), undefined);
+});
+
+test('docs/CONFIGURATION.md names every key', (t) => {
+  const cwd = scratch(t);
+  const documented = readFileSync(new URL('../../../docs/CONFIGURATION.md', import.meta.url), 'utf8');
+  const knownIn = (table: string): string[] => {
+    writeFileSync(join(cwd, 'elgate.toml'), `${table}\nzzzzzzzzzzzzzzzz = 1\n`);
+    const { message } = t.throws<ElgateError>(() => loadConfig({ cwd, env: {} }));
+    return /known here: (.*)$/.exec(message)?.[1]?.split(', ') ?? [];
+  };
+  const tables = { ring: 'ring.', admin: 'admin.', runtime: 'runtime.', files: 'files.', 'routes.a': '' };
+  for (const [table, prefix] of Object.entries({
+    ...tables,
+    'routes.a.retry': 'retry.',
+    'routes.a.retain': 'retain.',
+  })) {
+    const parent = table.startsWith('routes.a.') ? '[routes.a]\nsink = "none"\n' : '';
+    const keys = knownIn(`${parent}[${table}]`);
+    t.true(keys.length > 0, table);
+    for (const key of keys.filter((name) => !['retry', 'retain'].includes(name))) {
+      t.true(documented.includes(`| \`${prefix}${key}\` |`), `${prefix}${key}`);
+    }
+  }
 });

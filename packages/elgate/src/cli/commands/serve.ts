@@ -1,6 +1,7 @@
 // `elgate serve`: the daemon in the foreground.
 
 import { Command } from 'commander';
+import { isLoopback } from '../../config/listen.js';
 import { checkReachable, chosenDefaults } from '../../config/load.js';
 import { adminUrl, type Config, MODES } from '../../config/schema.js';
 import { buildInfo, engineStatus } from '../../control/handlers.js';
@@ -95,7 +96,8 @@ function announce(daemon: Daemon): void {
   );
   print(`  ring     ${daemon.engine().ringPath()}`);
   print(`  data     ${config.dataDir}`);
-  print(`  control  ${adminUrl(config.admin)}`);
+  const open = isLoopback(config.admin.host) ? '' : ' and from other machines';
+  print(`  control  ${adminUrl(config.admin)}${open}`);
   if (defaults.length > 0) print(`  by default: ${defaults.join('; ')}`);
   const routes = daemon.routes();
   if (routes.length === 0) print('  no routes yet: add one with `npx elgate routes add NAME --sink file --path FILE`');
