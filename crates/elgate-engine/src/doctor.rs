@@ -43,8 +43,7 @@ fn finding(
     Finding { id, level, what: what.into(), advice: advice.into() }
 }
 
-/// Tries everything an engine with this configuration would rely on. Changes nothing that stays,
-/// except that it creates the data directory if it is missing.
+/// Tries everything an engine with this configuration would rely on. Changes nothing that stays.
 #[must_use]
 pub fn doctor(config: &EngineConfig) -> Vec<Finding> {
     let platform = OsPlatform::new();
@@ -167,22 +166,43 @@ fn check_data_dir(platform: &dyn Platform, data_dir: &Path) -> Finding {
             "give this user write permission, or set data_dir (--data-dir, ELGATE_DATA_DIR)",
         )
     };
-    if let Err(error) = platform.create_directories(data_dir) {
-        return fail(format!("cannot create {shown}: {error}"));
+    // Nothing is made here that stays: whoever asks may have named the wrong directory.
+    match platform.list(data_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return match platform.create_directories(data_dir) {
+                Ok(()) => {
+                    // What was made a moment ago is empty; the first that is not was there before.
+                    let made = data_dir.ancestors();
+                    made.take_while(|path| std::fs::remove_dir(path).is_ok()).for_each(drop);
+                    let what = format!("{shown} is not there yet; `elgate serve` makes it");
+                    finding("data_dir", Severity::Ok, what, "")
+                }
+                Err(error) => fail(format!("cannot create {shown}: {error}")),
+            };
+        }
+        Err(error) => return fail(format!("cannot read {shown}: {error}")),
+        Ok(_) => {}
     }
-    let lock = data_dir.join(".lock");
-    let options = OpenOptions { read: true, write: true, create: true, ..OpenOptions::default() };
-    match platform.open(&lock, options).and_then(|file| platform.try_lock(&file)) {
+    let options = OpenOptions { read: true, write: true, ..OpenOptions::default() };
+    match platform.open(&data_dir.join(".lock"), options).and_then(|file| platform.try_lock(&file))
+    {
         Ok(true) => finding("data_dir", Severity::Ok, format!("{shown} is writable and free"), ""),
         Ok(false) => {
             finding("data_dir", Severity::Ok, format!("{shown} is in use by an Elgate"), "")
         }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => finding(
+            "data_dir",
+            Severity::Ok,
+            format!("{shown} is there, and no Elgate has used it yet"),
+            "",
+        ),
         Err(error) => fail(format!("cannot write to {shown}: {error}")),
     }
 }
 
 fn check_direct_io(platform: &dyn Platform, data_dir: &Path) -> Finding {
-    let probe = data_dir.join(".doctor");
+    let existing = data_dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    let probe = existing.join(format!(".elgate-doctor-{}", std::process::id()));
     let options = OpenOptions {
         read: true,
         write: true,
@@ -195,7 +215,7 @@ fn check_direct_io(platform: &dyn Platform, data_dir: &Path) -> Finding {
         block.extend_zeros(BLOCK_BYTES);
         platform.write_at(&file, 0, &block, true)
     });
-    // The probe is ours; if it cannot be removed, the next one overwrites it.
+    // The probe is ours: nobody else has its name.
     let _ = platform.remove(&probe);
     match tried {
         Ok(()) => {
@@ -212,7 +232,8 @@ fn check_direct_io(platform: &dyn Platform, data_dir: &Path) -> Finding {
 
 fn check_space(platform: &dyn Platform, config: &EngineConfig) -> Finding {
     let wanted: u64 = config.routes.values().map(|route| route.segment_bytes * 2).sum();
-    match platform.available_bytes(&config.data_dir) {
+    let existing = config.data_dir.ancestors().find(|path| path.is_dir());
+    match platform.available_bytes(existing.unwrap_or(Path::new("."))) {
         Ok(free) if free > wanted => {
             finding("space", Severity::Ok, format!("{} free for logs", show(free)), "")
         }

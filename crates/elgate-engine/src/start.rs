@@ -62,9 +62,9 @@ pub(crate) fn open_rings(
     };
     let open = |index: usize| {
         let path = elgate_ring::ring_path(&config.ring.path, index as u32);
-        Consumer::open(&path, &options(index)).map(Intake::new).map_err(|error| {
-            EngineError::wrap(error.code(), format!("ring {}", path.display()), error)
-        })
+        Consumer::open(&path, &options(index))
+            .map(Intake::new)
+            .map_err(|error| EngineError::new(error.code(), error.to_string()))
     };
     let mut intakes = (0..shards)
         .map(|index| open(index).map(|intake| vec![intake]))

@@ -18,7 +18,7 @@ use std::time::Duration;
 type Doorbell = ThreadsafeFunction<(), (), (), Status, false, true, 1>;
 
 /// Numbers per acknowledgement in the array that `drain` fills.
-const NUMBERS_PER_ACKNOWLEDGEMENT: usize = 5;
+const NUMBERS_PER_ACKNOWLEDGEMENT: usize = 6;
 
 /// A producer on a ring, this process's or a daemon's.
 #[napi]
@@ -76,8 +76,8 @@ impl NativeClient {
         })
     }
 
-    /// Fills `out` with acknowledgements, five numbers each: first operation, record count, first
-    /// LSN, error code or 0, level. Returns how many acknowledgements it wrote.
+    /// Fills `out` with acknowledgements, six numbers each: first operation, record count, first
+    /// LSN, error code or 0, level, route. Returns how many acknowledgements it wrote.
     #[napi]
     pub fn drain(&self, mut out: Float64Array) -> u32 {
         let mut waiting = self.acknowledgements.borrow_mut();
@@ -93,6 +93,7 @@ impl NativeClient {
             group[2] = acknowledgement.first_lsn.0 as f64;
             group[3] = acknowledgement.status.map_or(0.0, |code| f64::from(code.row().number));
             group[4] = f64::from(acknowledgement.level as u8);
+            group[5] = f64::from(acknowledgement.route.index());
         }
         count as u32
     }

@@ -71,7 +71,7 @@ export class FakeRing {
       const refusal = this.refusals.shift() ?? this.#unknown(submission.route);
       const records = submission.records.map((record) => record.toString('latin1'));
       if (refusal !== undefined) {
-        submission.client.complete([submission.operation, records.length, 0, refusal, 0]);
+        submission.client.complete([submission.operation, records.length, 0, refusal, 0], submission.route);
         continue;
       }
       this.taken.push({ route: submission.route, records });
@@ -81,7 +81,7 @@ export class FakeRing {
         log.push({ lsn: first + index, timeUs: 1_700_000_000_000_000 + first + index, data });
       });
       if (!this.deliveriesHeld) this.delivered.set(submission.route, log.length);
-      submission.client.complete([submission.operation, records.length, first, 0, this.level]);
+      submission.client.complete([submission.operation, records.length, first, 0, this.level], submission.route);
     }
     for (const client of this.clients) client.spaceMayBeThere();
   }
@@ -160,9 +160,9 @@ export class FakeClient implements NativeClient {
 
   drain(out: Float64Array): number {
     this.#ringing = false;
-    const groups = this.#completions.splice(0, Math.floor(out.length / 5));
+    const groups = this.#completions.splice(0, Math.floor(out.length / 6));
     groups.forEach((group, index) => {
-      out.set(group, index * 5);
+      out.set(group, index * 6);
     });
     this.#outstanding -= groups.length;
     return groups.length;
@@ -217,8 +217,8 @@ export class FakeClient implements NativeClient {
 
   // The ring's side.
 
-  complete(group: number[]): void {
-    this.#completions.push(group);
+  complete(group: number[], route: string): void {
+    this.#completions.push([...group, this.#routes.indexOf(route)]);
     this.ring();
   }
 

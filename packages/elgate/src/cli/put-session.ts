@@ -12,7 +12,7 @@ const WINDOW_GROUPS = 512;
 const WINDOW_BYTES = 16 * 1024 * 1024;
 const RETRY_MS = 200;
 const DRAIN_GROUPS = 512;
-const GROUP_FIELDS = 5;
+const GROUP_FIELDS = 6;
 const RING_FULL = -5;
 const LEVEL_DURABLE = 2;
 

@@ -1,7 +1,7 @@
 // One route's way into the ring: records are staged during a tick, packed into groups of about one
 // slot, and handed over in order; while the ring is full, groups queue here.
 
-import { ElgateError, errorOfNumber } from '../errors.js';
+import { ElgateError, errorOfNumber, guard } from '../errors.js';
 import { PAYLOAD_BYTES_MAX, RECORD_FRAME_BYTES, SUBMISSION_BYTES_MAX, slotBytes } from './limits.js';
 import { byteLength, Packer, packAlone } from './packer.js';
 import type { Producer } from './producer.js';
@@ -34,7 +34,7 @@ export class Lane {
     readonly route: string,
   ) {
     this.#producer = producer;
-    this.handle = producer.client.route(route);
+    this.handle = guard(() => producer.client.route(route));
     this.#packer = new Packer(slotBytes(route));
   }
 

@@ -9,7 +9,7 @@ import type { Level } from './types.js';
 
 /** Completions fetched from the addon in one call. */
 const DRAIN_GROUPS = 1024;
-const GROUP_FIELDS = 5;
+const GROUP_FIELDS = 6;
 
 /** Packed bytes that may wait for space in the ring; beyond that, appends are refused. */
 export const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
@@ -30,6 +30,7 @@ process.on('exit', () => {
 
 export class Producer implements WaitCount {
   readonly #lanes = new Map<string, Lane>();
+  readonly #lanesByHandle = new Map<number, Lane>();
   readonly #submissions = new Map<number, Submission>();
   readonly #stalled = new Set<Lane>();
   readonly #completions = new Float64Array(DRAIN_GROUPS * GROUP_FIELDS);
@@ -38,7 +39,8 @@ export class Producer implements WaitCount {
   #waits = 0;
   #referenced = false;
   #queuedBytes = 0;
-  #failure: ElgateError | undefined;
+  /** The first refusal, per lane, of a record that nobody waited for. */
+  readonly #failures = new Map<Lane, ElgateError>();
   #refusing = false;
   #closed = false;
 
@@ -55,6 +57,7 @@ export class Producer implements WaitCount {
     if (lane === undefined) {
       lane = new Lane(this, route);
       this.#lanes.set(route, lane);
+      this.#lanesByHandle.set(lane.handle, lane);
     }
     return lane;
   }
@@ -68,21 +71,27 @@ export class Producer implements WaitCount {
     this.#refusing = true;
   }
 
-  /** Resolves when `lane` may post again. Rejects if a posted record was refused since the last time. */
+  /** Resolves when `lane` may post again. Rejects if a record posted there was refused since the last time. */
   async drained(lane: Lane): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const ticket = new Ticket(0, 'accepted', () => resolve(), reject, this);
       this.#spaceWaiters.push({ lane, ticket });
       this.#settleSpace();
     });
-    this.reportFailure();
+    this.reportFailure(lane);
   }
 
-  /** Throws, once, the first refusal of a record that nobody waited for. */
-  reportFailure(): void {
-    const failure = this.#failure;
-    this.#failure = undefined;
-    if (failure !== undefined) throw failure;
+  /** Throws, once, the first refusal of a record that nobody waited for: of `lane`, or of any. */
+  reportFailure(lane?: Lane): void {
+    for (const [of, failure] of this.#failures) {
+      if (lane !== undefined && of !== lane) continue;
+      this.#failures.delete(of);
+      throw failure;
+    }
+  }
+
+  #failed(lane: Lane, error: ElgateError): void {
+    if (!this.#failures.has(lane)) this.#failures.set(lane, error);
   }
 
   /** Hands over everything staged, at once. */
@@ -193,15 +202,18 @@ export class Producer implements WaitCount {
     do {
       groups = this.client.drain(out);
       for (let at = 0; at < groups * GROUP_FIELDS; at += GROUP_FIELDS) {
-        this.#complete(out[at] as number, out[at + 2] as number, out[at + 3] as number, out[at + 4] as number);
+        const field = (index: number) => out[at + index] as number;
+        this.#complete(field(0), field(2), field(3), field(4), field(5));
       }
     } while (groups === DRAIN_GROUPS);
   }
 
-  #complete(operation: number, firstLsn: number, status: number, level: number): void {
+  #complete(operation: number, firstLsn: number, status: number, level: number, route: number): void {
     const submission = this.#submissions.get(operation);
     if (submission === undefined) {
-      if (status !== 0) this.#failure ??= errorOfNumber(status, 'a posted record was refused');
+      const posted = this.#lanesByHandle.get(route);
+      if (status === 0 || posted === undefined) return;
+      this.#failed(posted, errorOfNumber(status, `a record posted to route ${posted.route} was refused`));
       return;
     }
     this.#submissions.delete(operation);
@@ -209,7 +221,7 @@ export class Producer implements WaitCount {
     if (status !== 0) {
       const error = errorOfNumber(status, `appending to route ${lane.route}`);
       for (const ticket of tickets) {
-        if (ticket.wait === 'accepted') this.#failure ??= error;
+        if (ticket.wait === 'accepted') this.#failed(lane, error);
         else ticket.failed(error);
       }
       return;

@@ -103,7 +103,7 @@ export class Route {
     this.#producer.assertOpen(`route ${this.name}`);
     this.#lane.seal();
     await guardAsync(() => this.#flush(this.name));
-    this.#producer.reportFailure();
+    this.#producer.reportFailure(this.#lane);
   }
 
   #waiting<T>(

@@ -27,8 +27,8 @@ export interface NativeClient {
   /** Puts one record into the ring. Answers as `submit` does. */
   post(route: number, data: Uint8Array | string): number;
   /**
-   * Fills `out` with groups of five: operation id, record count, first LSN, status (0 or an error
-   * code), level. Answers the number of groups; fewer than fit means there are no more.
+   * Fills `out` with groups of six: operation id, record count, first LSN, status (0 or an error
+   * code), level, the route's handle. Answers the number of groups; fewer than fit means there are no more.
    */
   drain(out: Float64Array): number;
   /** The doorbell: called at most once until the next `drain`. */
