@@ -75,6 +75,9 @@ test.serial('status, info, health and readiness', async (t) => {
   t.is(status.status, 200);
   t.is(status.json.phase, 'running');
   t.is(status.json.build.sha, 'fake');
+  t.is(status.json.load_average.length, 3);
+  const whole = status.json.memory.find((use: { what: string }) => use.what === 'process');
+  t.true(whole.bytes > 1_000_000 && whole.why !== '');
   t.deepEqual(
     status.json.routes.map((route: { name: string }) => route.name),
     ['a', 'h'],

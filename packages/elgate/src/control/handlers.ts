@@ -1,7 +1,7 @@
 // One function per call of the control API.
 
 import type { IncomingMessage } from 'node:http';
-import { arch, release, type as system } from 'node:os';
+import { arch, loadavg, release, type as system } from 'node:os';
 import { join } from 'node:path';
 import { adminUrl, isRouteName, ROUTE_NAME_RULE } from '../config/schema.js';
 import { ElgateError, guard, guardAsync } from '../errors.js';
@@ -31,13 +31,21 @@ export function buildInfo(): BuildInfo {
 
 export async function status({ subject }: Call): Promise<Answer> {
   const { config } = subject;
+  const engine = engineStatus(subject);
+  const whole = {
+    what: 'process',
+    bytes: process.memoryUsage.rss(),
+    why: 'resident in all: Node.js with its heap and code, and of the above what has been touched',
+  };
   return json({
     phase: subject.phase,
     pid: process.pid,
     config: config.file,
     admin: adminUrl(config.admin),
     build: buildInfo(),
-    ...engineStatus(subject),
+    load_average: loadavg(),
+    ...engine,
+    memory: [...engine.memory, whole],
   });
 }
 
