@@ -41,7 +41,9 @@ export async function nodeCase({ directory, rounds, seconds, progress }) {
 
 async function elgate(directory, seconds) {
   const { Elgate } = await import('../../packages/elgate/dist/index.js');
-  const gate = await Elgate.open({ dataDir: join(directory, 'elgate'), routes: { [ROUTE]: { sink: 'none' } } });
+  // Everything is read back at the end, so everything is kept.
+  const routes = { [ROUTE]: { sink: 'none', retain: { maxBytes: 0, maxAgeS: 0 } } };
+  const gate = await Elgate.open({ dataDir: join(directory, 'elgate'), routes });
   const route = gate.route(ROUTE);
   const numbered = new Numbered();
   const memories = Array.from({ length: RECORDS_PER_GROUP }, blank);
