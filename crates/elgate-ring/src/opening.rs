@@ -8,7 +8,7 @@ use crate::files;
 use crate::layout::{SLOT_COUNT, SLOTS, offset};
 use crate::mapping::{RingMap, RingOptions};
 use crate::participant::ParticipantWord;
-use crate::process::{ProcessIdentity, try_lock_byte};
+use crate::process::{ProcessIdentity, try_lock_byte, unlock_byte};
 use crate::protocol::{self, Shared};
 use crate::sync::{Ordering, fence};
 use elgate_io::futex;
@@ -138,4 +138,15 @@ pub(crate) fn announce(ring: &RingMap, identity: &ProcessIdentity, epoch: u64) {
     let word = ParticipantWord::attached(epoch as u32, identity.pid);
     ring.participant(0).store(word.0, Ordering::Relaxed);
     protocol::end_sleep(ring);
+}
+
+impl Drop for Consumer {
+    /// Gives the ring free at once, even while somebody still waits for its futex word and so keeps
+    /// the mapping, and with it the lock's file, open. In a forked child the lock is the parent's.
+    fn drop(&mut self) {
+        if self.identity.pid == std::process::id() {
+            // If it fails, closing the file does it.
+            let _ = unlock_byte(self.ring.file(), 0);
+        }
+    }
 }

@@ -21,6 +21,16 @@ fn a_second_consumer_is_refused() {
 }
 
 #[test]
+fn a_closed_ring_is_free_at_once_whoever_still_waits_on_it() {
+    let fixture = Fixture::new();
+    let consumer = Consumer::open(&fixture.path, &options()).expect("opens");
+    let waited_for = consumer.futex_word();
+    drop(consumer);
+    drop(Consumer::open(&fixture.path, &options()).expect("nobody holds it any more"));
+    drop(waited_for);
+}
+
+#[test]
 fn unfinished_submissions_are_taken_again_by_the_next_consumer() {
     let fixture = Fixture::new();
     let mut consumer = fixture.consumer();
