@@ -79,6 +79,16 @@ export const STEPS = [
     run: (context) => cargo(context, ['test', '--locked', '--workspace', '--no-fail-fast'], { timeoutSeconds: 1200 }),
   },
   {
+    name: 'rust-poll',
+    title: "the engine's tests on the poll backend",
+    counts: 'cargo',
+    run: (context) =>
+      cargo(context, ['test', '--locked', '-p', 'elgate-engine', '--no-fail-fast'], {
+        env: { ELGATE_BACKEND: 'poll' },
+        timeoutSeconds: 1200,
+      }),
+  },
+  {
     name: 'loom',
     title: "every interleaving of the ring's atomics (loom)",
     counts: 'cargo',
@@ -135,6 +145,14 @@ export const STEPS = [
     counts: 'own',
     needs: BUILT,
     run: (context) => context.run(process.execPath, ['tests/bad-input/run.mjs'], { cwd: root }),
+  },
+  {
+    name: 'bad-input-poll',
+    title: 'bad input of every kind, on the poll backend',
+    counts: 'own',
+    needs: BUILT,
+    run: (context) =>
+      context.run(process.execPath, ['tests/bad-input/run.mjs'], { cwd: root, env: { ELGATE_BACKEND: 'poll' } }),
   },
   {
     name: 'crash',
