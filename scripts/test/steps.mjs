@@ -147,14 +147,6 @@ export const STEPS = [
     run: (context) => context.run(process.execPath, ['tests/bad-input/run.mjs'], { cwd: root }),
   },
   {
-    name: 'bad-input-poll',
-    title: 'bad input of every kind, on the poll backend',
-    counts: 'own',
-    needs: BUILT,
-    run: (context) =>
-      context.run(process.execPath, ['tests/bad-input/run.mjs'], { cwd: root, env: { ELGATE_BACKEND: 'poll' } }),
-  },
-  {
     name: 'crash',
     title: 'real daemon, real data, SIGKILL at named sites and at random',
     counts: 'own',

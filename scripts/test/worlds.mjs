@@ -27,6 +27,15 @@ export const SUITES = {
     args: ['--test', '--test-reporter=spec', 'tests/readme/readme.test.mjs'],
     directory: '.',
   },
+  'bad-input': {
+    title: 'bad input of every kind',
+    counts: 'own',
+    needs: [],
+    programs: [],
+    command: 'node',
+    args: ['tests/bad-input/run.mjs'],
+    directory: '.',
+  },
   crash: {
     title: 'some kills',
     counts: 'own',
