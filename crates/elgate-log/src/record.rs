@@ -1,8 +1,8 @@
 //! The record: one payload with its LSN, framed and checksummed.
 //!
 //! ```text
-//! byte 0x00  length u32           payload bytes
-//!      0x04  crc32c u32           salted; over bytes 0x08..0x20, length, payload
+//! byte 0x00  crc32c u32           salted; over everything behind it, padding left out
+//!      0x04  length u32           payload bytes
 //!      0x08  lsn u64
 //!      0x10  time_us u64          wall clock when Elgate took it
 //!      0x18  kind u8 (1 data) │ flags u8 (bit 0: `source` is set) │ reserved u16
@@ -48,11 +48,12 @@ pub(crate) struct RecordHeader {
     pub(crate) source: Option<u32>,
 }
 
-fn seal(salt: u32, header: &[u8], payload: &[u8]) -> u32 {
-    let mut covered = [0; 28];
-    covered[..24].copy_from_slice(&header[8..32]);
-    covered[24..].copy_from_slice(&header[..4]);
-    checksum(checksum(salt, &covered), payload)
+/// Where the checksummed part begins.
+const CHECKED_FROM: usize = 4;
+
+/// The checksum of a framed record with a payload of that length. One pass over one range.
+fn seal(salt: u32, framed: &[u8], length: usize) -> u32 {
+    checksum(salt, &framed[CHECKED_FROM..RECORD_HEADER_BYTES + length])
 }
 
 /// Writes a record at the start of `target`, which is exactly its framed size, and returns its
@@ -67,7 +68,7 @@ pub(crate) fn encode(
 ) -> u32 {
     let length = u32::try_from(payload.len()).expect("the caller bounds payloads");
     let (header, body) = target.split_at_mut(RECORD_HEADER_BYTES);
-    put(header, 0x00, &length.to_le_bytes());
+    put(header, 0x04, &length.to_le_bytes());
     put(header, 0x08, &lsn.0.to_le_bytes());
     put(header, 0x10, &time.0.to_le_bytes());
     let flags = if source.is_some() { FLAG_FROM_RING } else { 0 };
@@ -75,16 +76,15 @@ pub(crate) fn encode(
     put(header, 0x1c, &source.unwrap_or(0).to_le_bytes());
     body[..payload.len()].copy_from_slice(payload);
     body[payload.len()..].fill(0);
-    let crc = seal(salt, header, payload);
-    put(header, 0x04, &crc.to_le_bytes());
+    let crc = seal(salt, target, payload.len());
+    put(target, 0x00, &crc.to_le_bytes());
     crc
 }
 
 /// Writes the checksum of an encoded record anew, for a segment with another salt.
 pub(crate) fn reseal(framed: &mut [u8], salt: u32) -> u32 {
-    let (header, body) = framed.split_at_mut(RECORD_HEADER_BYTES);
-    let crc = seal(salt, header, &body[..get_u32(header, 0) as usize]);
-    put(header, 0x04, &crc.to_le_bytes());
+    let crc = seal(salt, framed, get_u32(framed, 0x04) as usize);
+    put(framed, 0x00, &crc.to_le_bytes());
     crc
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn reseal(framed: &mut [u8], salt: u32) -> u32 {
 /// does not fit there or is not a record's.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(RecordHeader, &[u8])> {
     let header = bytes.get(..RECORD_HEADER_BYTES)?;
-    let length = get_u32(header, 0x00) as usize;
+    let length = get_u32(header, 0x04) as usize;
     if length > PAYLOAD_BYTES_MAX || bytes.len() < framed_bytes(length) || header[0x18] != KIND_DATA
     {
         return None;
@@ -100,7 +100,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(RecordHeader, &[u8])> {
     let from_ring = header[0x19] & FLAG_FROM_RING != 0;
     let decoded = RecordHeader {
         length,
-        crc: get_u32(header, 0x04),
+        crc: get_u32(header, 0x00),
         lsn: Lsn(get_u64(header, 0x08)),
         time: WallTime(get_u64(header, 0x10)),
         source: from_ring.then(|| get_u32(header, 0x1c)),
@@ -111,7 +111,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(RecordHeader, &[u8])> {
 /// Decodes the record at the start of `bytes` and checks its checksum.
 pub(crate) fn decode_valid(bytes: &[u8], salt: u32) -> Option<(RecordHeader, &[u8])> {
     let (header, payload) = decode(bytes)?;
-    (seal(salt, &bytes[..RECORD_HEADER_BYTES], payload) == header.crc).then_some((header, payload))
+    (seal(salt, bytes, header.length) == header.crc).then_some((header, payload))
 }
 
 /// Iterates over records in bytes that have been validated. Ends early, never panics, should they

@@ -351,13 +351,10 @@ fn restate_first(batch: &mut [u8], salt: u32, first: u64) {
     let count = u32::from_le_bytes(batch[0x18..0x1c].try_into().expect("four"));
     let (mut at, mut records_crc) = (64, 0);
     for number in 0..u64::from(count) {
-        let length = u32::from_le_bytes(batch[at..at + 4].try_into().expect("four")) as usize;
+        let length = u32::from_le_bytes(batch[at + 4..at + 8].try_into().expect("four")) as usize;
         batch[at + 8..at + 16].copy_from_slice(&(first + number).to_le_bytes());
-        let mut covered = batch[at + 8..at + 32].to_vec();
-        covered.extend_from_slice(&batch[at..at + 4]);
-        covered.extend_from_slice(&batch[at + 32..at + 32 + length]);
-        let crc = crc32c::crc32c_append(salt, &covered);
-        batch[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c::crc32c_append(salt, &batch[at + 4..at + 32 + length]);
+        batch[at..at + 4].copy_from_slice(&crc.to_le_bytes());
         records_crc = crc32c::crc32c_append(records_crc, &crc.to_le_bytes());
         at += 32 + length.next_multiple_of(8);
     }
