@@ -120,8 +120,10 @@ impl Platform for OsPlatform {
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8], durable: bool) -> io::Result<()> {
         let fd = file.0.os()?;
         file.check_alignment(offset, bytes.len())?;
+        // What lies in aligned memory needs no copy.
+        let must_copy = file.0.is_direct() && !bytes.as_ptr().addr().is_multiple_of(BLOCK_BYTES);
         let mut aligned =
-            file.0.is_direct().then(|| Buffer::with_capacity(bytes.len().clamp(1, CHUNK_BYTES)));
+            must_copy.then(|| Buffer::with_capacity(bytes.len().clamp(1, CHUNK_BYTES)));
         let mut written = 0;
         while written < bytes.len() {
             let mut rest = &bytes[written..];
@@ -184,6 +186,13 @@ impl Platform for OsPlatform {
             libc::posix_fadvise(fd.as_raw_fd(), start, length, libc::POSIX_FADV_DONTNEED);
         }
         Ok(())
+    }
+
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        let fd = file.0.os()?.as_raw_fd();
+        let bytes = sys::file_offset(bytes)?;
+        // SAFETY: takes plain integers.
+        uninterrupted(|| check(unsafe { libc::fallocate(fd, 0, 0, bytes) })).map(drop)
     }
 
     fn try_lock(&self, file: &File) -> io::Result<bool> {

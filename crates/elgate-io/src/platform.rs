@@ -89,6 +89,12 @@ pub trait Platform: Send + Sync + Debug {
     /// clean blocks.
     fn zero_fill(&self, file: &File, offset: u64, bytes: u64) -> io::Result<()>;
 
+    /// Gives the file blocks for its first `bytes` and makes it that long, without writing them:
+    /// what was not written reads as zeros, and the first write to a place costs more than later
+    /// ones. Not durable before a [`sync`](Self::sync). Fails with `EOPNOTSUPP` where the file
+    /// system cannot.
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()>;
+
     /// Takes an exclusive advisory lock that the kernel releases when the file is closed or the
     /// process dies. `false`: somebody else has it.
     fn try_lock(&self, file: &File) -> io::Result<bool>;

@@ -6,11 +6,24 @@ use std::path::{Path, PathBuf};
 /// The segment under preparation; renamed once it is whole.
 pub(crate) const PREPARING: &str = "segment.preparing";
 
+/// Retired segments that wait to be used again are called this and their sequence.
+const RETIRED: &str = "segment.retired.";
+
 const EXTENSION: &str = ".wal";
 
 /// Whether a name could be a segment's.
 pub(crate) fn is_segment(name: &str) -> bool {
     name.ends_with(EXTENSION)
+}
+
+/// Where a segment goes when retention gives it up and its blocks are to be used again.
+pub(crate) fn retired_path(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{RETIRED}{sequence}"))
+}
+
+/// Whether a name is a retired segment's.
+pub(crate) fn is_retired(name: &str) -> bool {
+    name.strip_prefix(RETIRED).is_some_and(|sequence| sequence.parse::<u64>().is_ok())
 }
 
 /// `<route>-YYYYMMDD-NNN.wal`: the first number of that day not yet taken.

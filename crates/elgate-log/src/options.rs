@@ -27,6 +27,10 @@ pub struct LogOptions {
     pub batch_bytes_max: usize,
     /// Writes under way at once; 1 to 16. Their bytes are bounded besides, at 8 MiB.
     pub writes_in_flight_max: usize,
+    /// With so many writes under way, what has been appended meanwhile waits for one of them to
+    /// complete, unless it has grown large. More than one pays where the device works on several
+    /// small writes at once; 1 to 16, and never more than `writes_in_flight_max` counts.
+    pub small_writes_in_flight_max: usize,
     /// Memory for batches already durable, for readers that are close behind.
     pub tail_cache_bytes: usize,
     /// What is kept of what every reader has passed.
@@ -42,6 +46,7 @@ impl Default for LogOptions {
             flush: FlushMode::Auto,
             batch_bytes_max: 1024 * 1024,
             writes_in_flight_max: 4,
+            small_writes_in_flight_max: 2,
             tail_cache_bytes: 4 * 1024 * 1024,
             retain: Retention::default(),
             direct: true,
@@ -81,6 +86,12 @@ impl LogOptions {
                 self.writes_in_flight_max
             ));
         }
+        if !(1..=WRITES_IN_FLIGHT_MAX).contains(&self.small_writes_in_flight_max) {
+            return Err(format!(
+                "small_writes_in_flight_max is {}: use 1 to {WRITES_IN_FLIGHT_MAX}",
+                self.small_writes_in_flight_max
+            ));
+        }
         Ok(())
     }
 
@@ -107,5 +118,7 @@ mod tests {
         assert!(with(|options| options.segment_bytes += 1).is_err());
         assert!(with(|options| options.batch_bytes_max = 100).is_err());
         assert!(with(|options| options.writes_in_flight_max = 0).is_err());
+        assert!(with(|options| options.small_writes_in_flight_max = 0).is_err());
+        assert!(with(|options| options.small_writes_in_flight_max = 17).is_err());
     }
 }

@@ -8,19 +8,19 @@ use crate::head::HeadWriter;
 use crate::naming;
 use crate::options::LogOptions;
 use crate::plan::{Gap, Plan};
-use crate::preparer::{Order, Prepared};
+use crate::preparer::{Fill, Order, Prepared};
 use crate::quarantine;
 use crate::segment_file::{SegmentFile, open_segment};
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use crate::sources::SourceSpan;
 use crate::stats::Counters;
 use crate::tail_cache::TailCache;
-use crate::writer::{Active, LogWriter, SegmentSpan};
+use crate::writer::{Active, LogWriter, SPARES_MAX, SegmentSpan};
 use elgate_io::{OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Lsn, RouteName, kill_site};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What opening a log found.
@@ -63,6 +63,7 @@ pub fn open(
     };
     platform.sync_directory(dir).at("sync", dir)?;
     quarantine::remove_if_there(platform, &dir.join(naming::PREPARING))?;
+    let reusable = retired_files(platform, dir, options.segment_bytes)?;
 
     let previous = head.previous();
     let mut catalog =
@@ -106,6 +107,7 @@ pub fn open(
         active: None,
         spares: VecDeque::new(),
         segments: spans(&catalog, plan.last_used),
+        reusable,
         discard: Vec::new(),
         next_sequence: last_sequence.max(marks.map_or(0, |marks| marks.active_sequence)) + 1,
         epoch: plan.epoch + 1,
@@ -137,6 +139,27 @@ pub fn open(
     let start_time = process_start_time();
     writer.head.start(log_id, writer.options.flush, &writer.watermarks(), start_time);
     Ok((writer, recovery))
+}
+
+/// Retired segments that the next ones can be made of. Others, and more than are of use, go.
+fn retired_files(
+    platform: &dyn Platform,
+    dir: &Path,
+    segment_bytes: u64,
+) -> Result<Vec<PathBuf>, IoFault> {
+    let mut files = Vec::new();
+    for file in platform.list(dir).at("list", dir)? {
+        if file.is_directory || !naming::is_retired(&file.name) {
+            continue;
+        }
+        let path = dir.join(&file.name);
+        if file.bytes == segment_bytes && files.len() < SPARES_MAX {
+            files.push(path);
+        } else {
+            quarantine::remove_if_there(platform, &path)?;
+        }
+    }
+    Ok(files)
 }
 
 /// The last record that any reader is done with. It was there once, whatever the segments say,
@@ -235,6 +258,8 @@ impl LogWriter {
                 sequence: self.next_sequence,
                 segment_bytes: self.options.segment_bytes,
                 direct,
+                reuse: self.reusable.pop(),
+                fill: Fill::Zeros,
                 discard: Vec::new(),
             };
             self.next_sequence += 1;

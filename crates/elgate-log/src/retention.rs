@@ -1,10 +1,13 @@
-//! Removing segments. Blocking; run through `Op::Blocking`.
+//! Retiring segments: a few are kept under another name, to be used again, the others removed.
+//! Blocking; run through `Op::Blocking`.
 
 use crate::cursor::list_cursors;
 use crate::error::{AtPath, CursorError, IoFault};
+use crate::naming::retired_path;
 use crate::options::Retention;
+use crate::quarantine::remove_if_there;
 use elgate_io::Platform;
-use elgate_types::{Lsn, WallTime};
+use elgate_types::{Lsn, WallTime, kill_site};
 use std::io;
 use std::path::PathBuf;
 
@@ -26,6 +29,10 @@ pub(crate) struct Retirement {
     /// Sealed segments, oldest first.
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) active_bytes: u64,
+    /// How many files to keep for use as new segments.
+    pub(crate) reuse_max: usize,
+    /// The size they must have.
+    pub(crate) reuse_bytes: u64,
 }
 
 /// What a round has removed, and what stopped it.
@@ -33,6 +40,8 @@ pub(crate) struct Retirement {
 pub(crate) struct Retired {
     pub(crate) sequences: Vec<u64>,
     pub(crate) bytes: u64,
+    /// Files kept for use as new segments.
+    pub(crate) reusable: Vec<PathBuf>,
     pub(crate) fault: Option<IoFault>,
 }
 
@@ -66,12 +75,7 @@ impl Retirement {
             if !(is_passed && (is_over || is_old)) {
                 break;
             }
-            match platform.remove(&segment.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).at("remove", &segment.path);
-                }
-                _ => {}
-            }
+            self.retire(platform, segment, retired)?;
             bytes -= segment.bytes;
             retired.bytes += segment.bytes;
             retired.sequences.push(segment.sequence);
@@ -79,6 +83,30 @@ impl Retirement {
         if retired.sequences.is_empty() {
             return Ok(());
         }
+        // Before anything else is written to a file kept for use: a power cut must not bring its
+        // old name back.
         platform.sync_directory(&self.dir).at("sync", &self.dir)
+    }
+
+    fn retire(
+        &self,
+        platform: &dyn Platform,
+        segment: &Candidate,
+        retired: &mut Retired,
+    ) -> Result<(), IoFault> {
+        if retired.reusable.len() < self.reuse_max && segment.bytes == self.reuse_bytes {
+            let path = retired_path(&self.dir, segment.sequence);
+            match platform.rename(&segment.path, &path) {
+                Ok(()) => {
+                    kill_site::pass("log.segment.retired");
+                    retired.reusable.push(path);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // What cannot be renamed can perhaps be removed.
+                Err(_) => {}
+            }
+        }
+        remove_if_there(platform, &segment.path)
     }
 }

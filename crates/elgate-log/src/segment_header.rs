@@ -35,6 +35,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) sequence: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) salt: u32,
+    /// Whether bytes of an earlier life may follow the last batch.
+    pub(crate) recycled: bool,
     pub(crate) created: WallTime,
     pub(crate) route: RouteName,
 }
@@ -67,6 +69,7 @@ impl SegmentHeader {
         put(&mut block, 0x20, &self.sequence.to_le_bytes());
         put(&mut block, 0x28, &self.segment_bytes.to_le_bytes());
         put(&mut block, 0x30, &self.salt.to_le_bytes());
+        put(&mut block, 0x34, &u32::from(self.recycled).to_le_bytes());
         put(&mut block, 0x38, &self.created.0.to_le_bytes());
         put(&mut block, 0x40, &name_bytes.to_le_bytes());
         put(&mut block, 0x42, name);
@@ -109,6 +112,7 @@ impl SegmentHeader {
             sequence: get_u64(copy, 0x20),
             segment_bytes: get_u64(copy, 0x28),
             salt: get_u32(copy, 0x30),
+            recycled: get_u32(copy, 0x34) & 1 != 0,
             created: WallTime(get_u64(copy, 0x38)),
             route: route.ok_or(HeaderFault::Damaged)?,
         };
@@ -130,6 +134,7 @@ mod tests {
             sequence: 9,
             segment_bytes: 1 << 26,
             salt: 77,
+            recycled: false,
             created: WallTime(1_790_000_000_000_000),
             route: RouteName::new("orders").expect("valid"),
         }

@@ -25,6 +25,8 @@ mod commit;
 mod retire;
 mod segments;
 
+pub(crate) use retire::SPARES_MAX;
+
 use crate::batch_builder::{Batch, BufferPool, CachedBatch};
 use crate::error::{IoFault, OpenError};
 use crate::event::LogEvent;
@@ -73,6 +75,8 @@ pub struct LogWriter {
     pub(crate) spares: VecDeque<Prepared>,
     /// Segments that hold or held batches, the active one last.
     pub(crate) segments: VecDeque<SegmentSpan>,
+    /// Retired segments that wait to be used again.
+    pub(crate) reusable: Vec<PathBuf>,
     /// Files in which nothing was ever acknowledged, to be removed.
     pub(crate) discard: Vec<PathBuf>,
     pub(crate) next_sequence: u64,
@@ -321,7 +325,8 @@ impl LogWriter {
     /// A snapshot of its figures.
     #[must_use]
     pub fn stats(&self) -> LogStats {
-        let spare_bytes: u64 = self.spares.iter().map(|spare| spare.header.segment_bytes).sum();
+        let prepared_bytes: u64 = self.spares.iter().map(|spare| spare.header.segment_bytes).sum();
+        let spare_bytes = prepared_bytes + self.reusable.len() as u64 * self.options.segment_bytes;
         let batches = self.pending.iter().chain(&self.open);
         let flights = self.flights.iter().filter_map(|flight| flight.batch.as_ref());
         let memory: usize = batches.chain(flights).map(Batch::memory_bytes).sum();

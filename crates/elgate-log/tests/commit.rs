@@ -23,18 +23,26 @@ fn records_become_durable_in_order_and_read_back() {
 
 #[test]
 fn what_arrives_during_a_write_is_the_next_batch() {
-    let mut rig = Rig::new(small());
-    rig.append(10).expect("taken");
-    rig.submit();
-    for _ in 0..50 {
+    for side_by_side in [1, 2] {
+        let options = LogOptions { small_writes_in_flight_max: side_by_side, ..small() };
+        let mut rig = Rig::new(options);
         rig.append(10).expect("taken");
         rig.submit();
+        for _ in 0..50 {
+            rig.append(10).expect("taken");
+            rig.submit();
+        }
+        assert_eq!(rig.driver.in_flight(), side_by_side, "the next batch waits for its turn");
+        rig.until_durable(Lsn(51));
+        let found: Vec<_> = batches(&rig.world, &rig.segments()[0])
+            .iter()
+            .map(|batch| (batch.2, batch.3))
+            .collect();
+        match side_by_side {
+            1 => assert_eq!(found, [(1, 1), (2, 50)]),
+            _ => assert_eq!(found, [(1, 1), (2, 1), (3, 49)]),
+        }
     }
-    assert_eq!(rig.driver.in_flight(), 1, "the second batch waits for the first");
-    rig.until_durable(Lsn(51));
-    let found: Vec<_> =
-        batches(&rig.world, &rig.segments()[0]).iter().map(|batch| (batch.2, batch.3)).collect();
-    assert_eq!(found, [(1, 1), (2, 50)]);
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn options(chance: &mut Chance) -> LogOptions {
     LogOptions {
         batch_bytes_max: 4_096 << chance.below(9),
         writes_in_flight_max: 1 + chance.below(8) as usize,
+        small_writes_in_flight_max: 1 + chance.below(4) as usize,
         flush: if chance.of(200) { FlushMode::Manual } else { FlushMode::Auto },
         direct: chance.of(500),
         ..small()

@@ -17,6 +17,8 @@ pub const ALL: &[&str] = &[
     "log.recovery.scanned",
     "log.recovery.cut",
     "log.segment.prepared",
+    "log.segment.recycled",
+    "log.segment.retired",
     "cursor.save.before",
     "cursor.save.after",
     "ring.acked.before_release",

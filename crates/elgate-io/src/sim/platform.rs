@@ -246,6 +246,11 @@ impl Platform for SimPlatform {
         state.sync_file(file)
     }
 
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        let longer = self.size(file)?.max(bytes);
+        self.set_size(file, longer)
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         let mut state = self.0.0.lock();
         let node = node_of(&state, file)?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// A batch of this size goes out though another write is under way: the device is as fast as it
 /// gets, and waiting would only add delay.
-const LARGE_BATCH_BYTES: usize = 256 * 1024;
+pub(super) const LARGE_BATCH_BYTES: usize = 256 * 1024;
 
 /// Quiet for so long, the last acknowledgement is covered by a marker.
 const QUIET: Duration = Duration::from_millis(50);
@@ -56,9 +56,10 @@ impl LogWriter {
             return has_turn;
         }
         let large = LARGE_BATCH_BYTES.min(self.options.batch_bytes_max);
-        self.open.as_ref().is_some_and(|open| {
-            self.flights.is_empty() || (has_turn && open.write_bytes() >= large)
-        })
+        let may_be_small = self.flights.len() < self.options.small_writes_in_flight_max;
+        self.open
+            .as_ref()
+            .is_some_and(|open| has_turn && (may_be_small || open.write_bytes() >= large))
     }
 
     fn hand_out(&mut self, now: Monotonic) -> Option<(u32, Op)> {

@@ -1,4 +1,5 @@
-//! Which segments go: those that every reader has passed, as far as age and size ask for it.
+//! Which segments go: those that every reader has passed, as far as age and size ask for it. The
+//! next segments are made of them.
 
 use super::LogWriter;
 use super::segments::reply;
@@ -12,6 +13,9 @@ use std::time::Duration;
 
 /// How often segments are looked at, besides at every roll.
 const RETIRE_EVERY: Duration = Duration::from_secs(10);
+
+/// Most files kept beyond the active segment, prepared or retired and waiting to be used again.
+pub(crate) const SPARES_MAX: usize = 2;
 
 impl LogWriter {
     /// Looks again at the next opportunity.
@@ -38,6 +42,8 @@ impl LogWriter {
             retain: self.options.retain,
             candidates: self.candidates(),
             active_bytes: self.active.as_ref().map_or(0, |active| active.bytes),
+            reuse_max: SPARES_MAX.saturating_sub(self.spares.len() + self.reusable.len()),
+            reuse_bytes: self.options.segment_bytes,
         };
         let token = self.token();
         self.retiring = Some(token);
@@ -77,6 +83,7 @@ impl LogWriter {
         if let Some(error) = retired.fault {
             self.events.push_back(LogEvent::ChoreFailed { error });
         }
+        self.reusable.extend(retired.reusable);
         if !retired.sequences.is_empty() {
             self.segments.retain(|span| !retired.sequences.contains(&span.sequence));
             self.publish();

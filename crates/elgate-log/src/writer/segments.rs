@@ -1,11 +1,12 @@
 //! Where batches go: preparing the next segment, rolling into it, leaving one that failed, and
 //! parking when there is none to be had.
 
+use super::commit::LARGE_BATCH_BYTES;
 use super::{Active, LogWriter, Preparing, SegmentSpan};
 use crate::batch_builder::CachedBatch;
 use crate::error::IoFault;
 use crate::event::LogEvent;
-use crate::preparer::{Order, Prepared};
+use crate::preparer::{Fill, Order, Prepared};
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_io::{BlockingReply, Completion, Op, Outcome};
 use elgate_types::{Monotonic, kill_site};
@@ -97,6 +98,8 @@ impl LogWriter {
             sequence: self.next_sequence,
             segment_bytes: self.options.segment_bytes,
             direct: self.options.wants_direct(),
+            reuse: self.reusable.pop(),
+            fill: self.fill(),
             discard: self.discard.clone(),
         };
         self.next_sequence += 1;
@@ -106,6 +109,11 @@ impl LogWriter {
             Ok(Box::new(order.prepare(platform)))
         };
         Some((token, Op::Blocking(Box::new(call))))
+    }
+
+    /// Where batches are large, zeros would take half of the device's time and save nothing.
+    fn fill(&self) -> Fill {
+        if self.usual_batch_bytes >= LARGE_BATCH_BYTES { Fill::Allocated } else { Fill::Zeros }
     }
 
     pub(super) fn on_prepared(&mut self, completion: Completion, now: Monotonic) {
