@@ -66,6 +66,7 @@ impl Order {
             sequence: self.sequence,
             segment_bytes: self.segment_bytes,
             salt: platform.random_u64() as u32,
+            is_recycled: false,
             created,
             route: self.route.clone(),
         };

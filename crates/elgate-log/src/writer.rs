@@ -29,6 +29,7 @@ use crate::batch_builder::{Batch, BufferPool, CachedBatch};
 use crate::error::{IoFault, OpenError};
 use crate::event::LogEvent;
 use crate::head::{HeadWriter, Watermarks};
+use crate::index::Footer;
 use crate::options::{LogOptions, Retention};
 use crate::preparer::Prepared;
 use crate::stats::{Counters, LogStats};
@@ -116,10 +117,15 @@ pub(crate) struct Active {
     pub(crate) sequence: u64,
     pub(crate) salt: u32,
     pub(crate) bytes: u64,
+    /// Where batches end at the latest.
+    pub(crate) usable_end: u64,
     /// Where the next batch goes.
     pub(crate) offset: u64,
     /// Whether anything in it was acknowledged.
     pub(crate) is_kept: bool,
+    /// What its footer will say.
+    #[allow(dead_code, reason = "read when the segment is sealed")]
+    pub(crate) footer: Footer,
 }
 
 /// A write handed out: a batch, or an idle marker.

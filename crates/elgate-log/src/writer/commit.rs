@@ -241,7 +241,7 @@ impl LogWriter {
         let fits = self
             .active
             .as_ref()
-            .is_some_and(|active| active.offset + BLOCK_BYTES as u64 <= active.bytes);
+            .is_some_and(|active| active.offset + BLOCK_BYTES as u64 <= active.usable_end);
         quiet && counts && fits && self.parked.is_none() && self.covered < self.durable
     }
 

@@ -5,6 +5,7 @@ use super::{Active, LogWriter, Preparing, SegmentSpan};
 use crate::batch_builder::CachedBatch;
 use crate::error::IoFault;
 use crate::event::LogEvent;
+use crate::index::Footer;
 use crate::preparer::{Order, Prepared};
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_io::{BlockingReply, Completion, Op, Outcome};
@@ -20,7 +21,7 @@ impl LogWriter {
     /// Makes sure that the active segment has room for `bytes`. `false`: not yet.
     pub(super) fn find_room(&mut self, bytes: usize, now: Monotonic) -> bool {
         if let Some(active) = &self.active {
-            if active.offset + bytes as u64 <= active.bytes {
+            if active.offset + bytes as u64 <= active.usable_end {
                 return true;
             }
             // All of a segment is stable before the next one begins: so a hole in any but the
@@ -39,7 +40,7 @@ impl LogWriter {
         }
         // A spare that somebody has truncated may be too short; it is passed over.
         while let Some(spare) = self.spares.pop_front() {
-            if spare.header.segment_bytes >= (SEGMENT_HEADER_BYTES + bytes) as u64 {
+            if spare.header.usable_end() >= (SEGMENT_HEADER_BYTES + bytes) as u64 {
                 self.enter(spare);
                 return true;
             }
@@ -66,8 +67,10 @@ impl LogWriter {
             sequence: header.sequence,
             salt: header.salt,
             bytes: header.segment_bytes,
+            usable_end: header.usable_end(),
             offset: SEGMENT_HEADER_BYTES as u64,
             is_kept: false,
+            footer: Footer::new(&header),
         });
         self.segment_wanted = false;
         self.retry_at = None;
