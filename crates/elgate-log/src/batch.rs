@@ -14,8 +14,9 @@
 
 use crate::bytes::{checksum, get_u32, get_u64, put};
 use crate::record::{self, RECORD_HEADER_BYTES, framed_bytes};
-use elgate_types::Lsn;
 use elgate_types::limits::BLOCK_BYTES;
+use elgate_types::{Lsn, WallTime};
+use std::ops::Range;
 
 /// Size of a batch's header.
 pub(crate) const BATCH_HEADER_BYTES: usize = 64;
@@ -55,6 +56,22 @@ impl BatchHeader {
     /// The records' part of the whole batch's bytes.
     pub(crate) fn body<'a>(&self, batch: &'a [u8]) -> &'a [u8] {
         batch.get(BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + self.body_bytes as usize).unwrap_or(&[])
+    }
+
+    /// Its records' LSNs.
+    pub(crate) fn lsns(&self) -> Range<Lsn> {
+        self.first_lsn..self.next_lsn()
+    }
+
+    /// When the first and the last record of the whole batch's bytes were taken.
+    pub(crate) fn times(&self, batch: &[u8]) -> (WallTime, WallTime) {
+        let mut times = None;
+        let mut body = self.body(batch);
+        while let Some((record, _)) = record::decode(body) {
+            times = Some((times.map_or(record.time, |(first, _)| first), record.time));
+            body = &body[framed_bytes(record.length)..];
+        }
+        times.unwrap_or((WallTime(0), WallTime(0)))
     }
 
     /// Writes the header into the first bytes of `target`.

@@ -76,6 +76,7 @@ pub(crate) struct Batch {
     ring_id: u64,
     /// Position of the last submission that came through the ring.
     ring_position: u64,
+    first_time: WallTime,
     last_time: WallTime,
 }
 
@@ -94,6 +95,7 @@ impl Batch {
             records_crc: 0,
             ring_id: 0,
             ring_position: 0,
+            first_time: WallTime(0),
             last_time: WallTime(0),
         }
     }
@@ -126,6 +128,9 @@ impl Batch {
         buffer.set_length(length);
         let crc = record::encode(&mut buffer[start..], salt, lsn, time, position, payload);
         self.records_crc = checksum(self.records_crc, &crc.to_le_bytes());
+        if self.record_count == 0 {
+            self.first_time = time;
+        }
         self.record_count += 1;
         self.last_time = time;
         if source.ring_id != 0 {
@@ -213,6 +218,11 @@ impl Batch {
 
     pub(crate) fn last_time(&self) -> WallTime {
         self.last_time
+    }
+
+    /// When its first and its last record were taken.
+    pub(crate) fn times(&self) -> (WallTime, WallTime) {
+        (self.first_time, self.last_time)
     }
 
     /// Bytes the write takes, header and padding included.

@@ -33,6 +33,13 @@ pub(crate) struct Entry {
     pub(crate) begins_damaged: bool,
 }
 
+impl Entry {
+    /// Whether the file is shorter than it was made: nothing is written to it any more.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.file_bytes < self.header.segment_bytes
+    }
+}
+
 /// The segments of one log, by sequence.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {

@@ -1,4 +1,5 @@
-//! The head file: watermarks and the writer's identity, mapped by the writer and every reader.
+//! The head file: watermarks, the writer's identity and the index of the segment being written,
+//! mapped by the writer and every reader.
 //!
 //! ```text
 //! byte 0x000  magic u64 "ELGHEAD1" (stored last) │ version u32 │ flush_mode u32 │ log_id u128
@@ -6,7 +7,13 @@
 //!      0x098  active_sequence u64  0x0a0 durable_end u64    0x0a8 epoch u64    0x0b0 first_lsn u64
 //!      0x100  notify u32 (futex) │ waiting u32
 //!      0x180  writer: pid u32 │ 0 │ start_time u64
+//!      0x1000 index: sequence u64 (0: being changed) │ count u64
+//!      0x1010 entries, at most 670: offset u64, first_lsn u64, first_time_us u64
 //! ```
+//!
+//! The index is that of a footer (`index.rs`), while its segment has none yet; it only grows
+//! until another segment begins. Its entries are hints as well: whoever follows one checks what
+//! is there.
 //!
 //! Never synced: exact after a process's death, a hint after a power cut, and a hint that can
 //! only be too low, because a watermark is stored only after the sync it tells of. The writer
@@ -15,18 +22,19 @@
 //! hears of writers still to come.
 
 use crate::error::{AtPath, IoFault};
+use crate::index::{INDEX_ENTRIES_MAX, INDEX_ENTRY_BYTES, IndexEntry};
 use crate::naming::head_path;
 use elgate_io::{File, OpenOptions, Platform, SharedMap, futex};
 use elgate_types::limits::BLOCK_BYTES;
-use elgate_types::{FlushMode, Lsn};
+use elgate_types::{FlushMode, Lsn, WallTime};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-const HEAD_BYTES: usize = BLOCK_BYTES;
+const HEAD_BYTES: usize = 5 * BLOCK_BYTES;
 const MAGIC: u64 = u64::from_le_bytes(*b"ELGHEAD1");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const AT_MAGIC: usize = 0x000;
 const AT_VERSION: usize = 0x008;
@@ -43,6 +51,10 @@ const AT_NOTIFY: usize = 0x100;
 const AT_WAITING: usize = 0x104;
 const AT_WRITER_PID: usize = 0x180;
 const AT_WRITER_START: usize = 0x188;
+const AT_INDEX_SEQUENCE: usize = 0x1000;
+const AT_INDEX_COUNT: usize = 0x1008;
+const AT_INDEX_ENTRIES: usize = 0x1010;
+const _: () = assert!(AT_INDEX_ENTRIES + INDEX_ENTRIES_MAX * INDEX_ENTRY_BYTES <= HEAD_BYTES);
 
 /// What a head file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +119,30 @@ impl Words {
             writer_pid: self.u32(AT_WRITER_PID).load(Ordering::Relaxed),
         }
     }
+
+    /// The index of the segment `sequence`, if that is the one it is of.
+    fn index(&self, sequence: u64) -> Option<Vec<IndexEntry>> {
+        let of = self.u64(AT_INDEX_SEQUENCE);
+        // Acquire pairs with the release store of the sequence in `HeadWriter::begin_index`: no
+        // count of an earlier segment is seen with it.
+        if sequence == 0 || of.load(Ordering::Acquire) != sequence {
+            return None;
+        }
+        // Acquire pairs with the release store in `HeadWriter::push_index`: whoever sees the
+        // count sees the entries.
+        let count = self.u64(AT_INDEX_COUNT).load(Ordering::Acquire);
+        let count = usize::try_from(count).ok().filter(|count| *count <= INDEX_ENTRIES_MAX)?;
+        let entry = |number: usize| {
+            let at = AT_INDEX_ENTRIES + number * INDEX_ENTRY_BYTES;
+            let word = |offset| self.u64(at + offset).load(Ordering::Relaxed);
+            IndexEntry { offset: word(0), first_lsn: Lsn(word(8)), time: WallTime(word(16)) }
+        };
+        let entries = (0..count).map(entry).collect();
+        // Acquire pairs with the release fence in `HeadWriter::begin_index`: if an entry read
+        // above was the next segment's, the change of sequence is seen here.
+        fence(Ordering::Acquire);
+        (of.load(Ordering::Relaxed) == sequence).then_some(entries)
+    }
 }
 
 /// The writer's side. Holds the lock that keeps every other writer out.
@@ -135,10 +171,12 @@ impl HeadWriter {
             // Nobody wakes this word: a pause that needs no clock of our own.
             futex::wait(&AtomicU32::new(0), 0, Some(LOCK_PAUSE));
         }
-        if platform.size(&file).at("inspect", &path)? < HEAD_BYTES as u64 {
+        let bytes = platform.size(&file).at("inspect", &path)?;
+        if let Some(missing) = (HEAD_BYTES as u64).checked_sub(bytes).filter(|bytes| *bytes > 0) {
             // Written, not merely extended: a mapped page without a block behind it would end
             // the process when the disk is full.
-            platform.write_at(&file, 0, &[0; HEAD_BYTES], false).at("write", &path)?;
+            let zeros = &[0; HEAD_BYTES][..missing as usize];
+            platform.write_at(&file, bytes, zeros, false).at("write", &path)?;
         }
         let map = platform.map(&file, HEAD_BYTES).at("map", &path)?;
         Ok(Some(Self { words: Words(map), _lock: file }))
@@ -147,6 +185,43 @@ impl HeadWriter {
     /// What the last writer left, if this is a head file of a log and not something else.
     pub(crate) fn previous(&self) -> Option<(u128, Watermarks)> {
         self.words.is_valid().then(|| (self.words.log_id(), self.words.watermarks()))
+    }
+
+    /// The index that the last writer left of the segment `sequence`.
+    pub(crate) fn previous_index(&self, sequence: u64) -> Option<Vec<IndexEntry>> {
+        self.words.is_valid().then(|| self.words.index(sequence)).flatten()
+    }
+
+    /// Begins the index of another segment, or of the same one anew, with these entries.
+    pub(crate) fn begin_index(&self, sequence: u64, entries: &[IndexEntry]) {
+        let of = self.words.u64(AT_INDEX_SEQUENCE);
+        of.store(0, Ordering::Relaxed);
+        // Release pairs with the acquire fence in `Words::index`: whoever reads an entry stored
+        // below sees that the sequence has gone.
+        fence(Ordering::Release);
+        self.words.u64(AT_INDEX_COUNT).store(0, Ordering::Relaxed);
+        for entry in entries {
+            self.push_index(entry);
+        }
+        // Release pairs with the acquire load of the sequence in `Words::index`.
+        of.store(sequence, Ordering::Release);
+    }
+
+    /// Adds an entry to the index: of a batch that is durable, or, where readers follow what is
+    /// visible, written.
+    pub(crate) fn push_index(&self, entry: &IndexEntry) {
+        let count = self.words.u64(AT_INDEX_COUNT);
+        // Relaxed: this is the only writer.
+        let number = count.load(Ordering::Relaxed);
+        if number >= INDEX_ENTRIES_MAX as u64 {
+            return;
+        }
+        let at = AT_INDEX_ENTRIES + number as usize * INDEX_ENTRY_BYTES;
+        self.words.u64(at).store(entry.offset, Ordering::Relaxed);
+        self.words.u64(at + 8).store(entry.first_lsn.0, Ordering::Relaxed);
+        self.words.u64(at + 16).store(entry.time.0, Ordering::Relaxed);
+        // Release pairs with the acquire load of the count in `Words::index`.
+        count.store(number + 1, Ordering::Release);
     }
 
     /// Begins the reign of this writer.
@@ -244,6 +319,12 @@ impl HeadView {
         (self.words.is_valid() && self.words.log_id() == log_id).then(|| self.words.watermarks())
     }
 
+    /// The index of the segment `sequence` of the log `log_id`, if that is the one being
+    /// written.
+    pub(crate) fn index(&self, log_id: u128, sequence: u64) -> Option<Vec<IndexEntry>> {
+        (self.log_id() == Some(log_id)).then(|| self.words.index(sequence)).flatten()
+    }
+
     /// The log it belongs to.
     pub(crate) fn log_id(&self) -> Option<u128> {
         self.words.is_valid().then(|| self.words.log_id())
@@ -290,5 +371,104 @@ fn flush_code(flush: FlushMode) -> u32 {
         FlushMode::Auto => 0,
         FlushMode::Manual => 1,
         FlushMode::None => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elgate_io::sim::SimWorld;
+    use std::sync::atomic::AtomicBool;
+
+    const DIR: &str = "/data/orders";
+
+    fn started() -> (SimWorld, HeadWriter) {
+        let world = SimWorld::new(1);
+        let platform = world.platform();
+        platform.create_directories(Path::new(DIR)).expect("creates");
+        let writer = HeadWriter::lock(&*platform, Path::new(DIR)).expect("opens").expect("free");
+        let marks = Watermarks {
+            visible: Lsn(5),
+            durable: Lsn(5),
+            delivered: Lsn(3),
+            first: Lsn(1),
+            active_sequence: 4,
+            durable_end: 8_192,
+            epoch: 2,
+            writer_pid: 0,
+        };
+        writer.start(9, FlushMode::Auto, &marks, 1);
+        (world, writer)
+    }
+
+    fn entry(sequence: u64, number: u64) -> IndexEntry {
+        let lsn = sequence * 10_000 + number;
+        IndexEntry { offset: lsn * 4_096, first_lsn: Lsn(lsn), time: WallTime(lsn) }
+    }
+
+    #[test]
+    fn the_index_is_that_of_one_segment_and_outlives_its_writer() {
+        let (world, writer) = started();
+        let dir = Path::new(DIR);
+        let view = HeadView::open(&*world.platform(), dir).expect("there");
+        assert_eq!(view.index(9, 4), None, "none was begun");
+        writer.begin_index(4, &[entry(4, 0)]);
+        for number in 1..800 {
+            writer.push_index(&entry(4, number));
+        }
+        let all: Vec<_> = (0..INDEX_ENTRIES_MAX as u64).map(|number| entry(4, number)).collect();
+        assert_eq!(view.index(9, 4), Some(all.clone()));
+        assert_eq!(view.index(9, 3), None, "another segment");
+        assert_eq!(view.index(8, 4), None, "another log");
+        drop(writer);
+        let writer = HeadWriter::lock(&*world.platform(), dir).expect("opens").expect("free");
+        assert_eq!(writer.previous_index(4), Some(all));
+        writer.begin_index(5, &[]);
+        assert_eq!((view.index(9, 4), view.index(9, 5)), (None, Some(vec![])));
+    }
+
+    #[test]
+    fn a_reader_never_sees_entries_of_another_segment() {
+        let (world, writer) = started();
+        let view = HeadView::open(&*world.platform(), Path::new(DIR)).expect("there");
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut seen = 0;
+                // Relaxed: only ends the loop.
+                while !is_done.load(Ordering::Relaxed) {
+                    for sequence in 1..=200 {
+                        let Some(entries) = view.index(9, sequence) else { continue };
+                        seen += entries.len();
+                        for (number, found) in entries.iter().enumerate() {
+                            assert_eq!(*found, entry(sequence, number as u64));
+                        }
+                    }
+                }
+                seen
+            });
+            for sequence in 1..=200 {
+                writer.begin_index(sequence, &[]);
+                for number in 0..100 {
+                    writer.push_index(&entry(sequence, number));
+                }
+            }
+            is_done.store(true, Ordering::Relaxed);
+            reader.join().expect("sees only what was stored");
+        });
+    }
+
+    #[test]
+    fn a_shorter_head_file_is_completed() {
+        let world = SimWorld::new(1);
+        let platform = world.platform();
+        platform.create_directories(Path::new(DIR)).expect("creates");
+        let path = head_path(Path::new(DIR));
+        let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
+        let file = platform.open(&path, options).expect("creates");
+        platform.write_at(&file, 0, &[7; 100], false).expect("writes");
+        let writer = HeadWriter::lock(&*platform, Path::new(DIR)).expect("opens").expect("free");
+        assert_eq!(writer.previous(), None);
+        assert_eq!(platform.size(&file).expect("sized"), HEAD_BYTES as u64);
     }
 }

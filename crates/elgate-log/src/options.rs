@@ -1,6 +1,8 @@
 //! What an opener chooses about a log.
 
 use crate::batch::BATCH_BYTES_MAX;
+use crate::index::FOOTER_BYTES;
+use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_types::FlushMode;
 use elgate_types::limits::BLOCK_BYTES;
 use std::time::Duration;
@@ -59,7 +61,10 @@ pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
 const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const BATCH_BYTES_SOFT_MAX: usize = 1024 * 1024;
 const WRITES_IN_FLIGHT_MAX: usize = 16;
-const _: () = assert!(BATCH_BYTES_MAX as u64 + 2 * BLOCK_BYTES as u64 <= SEGMENT_BYTES_MIN);
+const _: () = assert!(
+    (BATCH_BYTES_MAX + SEGMENT_HEADER_BYTES + BLOCK_BYTES + FOOTER_BYTES) as u64
+        <= SEGMENT_BYTES_MIN
+);
 
 impl LogOptions {
     /// Refuses what cannot work, naming the setting and its range.

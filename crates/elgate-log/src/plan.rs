@@ -5,6 +5,7 @@ use crate::catalog::{Catalog, reopen};
 use crate::damage::{Aftermath, Run, missing, salvage};
 use crate::error::{AtPath, IoFault};
 use crate::head::Watermarks;
+use crate::index::Footer;
 use crate::quarantine;
 use crate::segment_file::SegmentFile;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) sources: Sources,
     /// Index of the first segment whose batches were looked at.
     pub(crate) walked_from: usize,
+    /// What the last used segment holds.
+    pub(crate) footer: Option<Footer>,
 }
 
 /// Earlier segments are searched for logged submissions no further back than this: a ring's
@@ -92,6 +95,7 @@ impl Plan {
             gaps: Vec::new(),
             sources: Sources::default(),
             walked_from: start,
+            footer: None,
         };
         let proof = head.map_or(Lsn::ZERO, |head| head.durable).max(passed);
         let mut walk = Walk { platform, dir, catalog, proof, plan, unresolved: Vec::new() };
@@ -184,6 +188,7 @@ impl Walk<'_> {
         file: &mut SegmentFile,
         mut at: u64,
     ) -> Result<u64, IoFault> {
+        let of = file.header.clone();
         while at < file.end() {
             let path = self.path(index);
             let Some(header) = file.batch_at(self.platform, at).at("read", path)? else { break };
@@ -191,12 +196,19 @@ impl Walk<'_> {
                 break;
             }
             let bytes = file.read(self.platform, at, header.batch_bytes as usize);
-            self.plan.sources.take(&header, bytes.at("read", path)?);
+            let bytes = bytes.at("read", path)?;
+            let times = header.times(bytes);
+            self.plan.sources.take(&header, bytes);
             self.plan.next = header.next_lsn();
             self.plan.epoch = header.epoch;
             self.plan.covered = self.plan.covered.max(header.durable_lsn);
             self.plan.last_used = Some(index);
-            at += u64::from(header.batch_bytes);
+            let end = at + u64::from(header.batch_bytes);
+            let footer = self.plan.footer.take_if(|footer| footer.sequence == of.sequence);
+            let mut footer = footer.unwrap_or_else(|| Footer::new(&of));
+            footer.take(at..end, header.lsns(), times);
+            self.plan.footer = Some(footer);
+            at = end;
             self.plan.resume_at = Some(at);
         }
         Ok(at)

@@ -121,7 +121,7 @@ impl Order {
         platform: &dyn Platform,
         file: File,
         unfinished: &Path,
-        recycled: bool,
+        is_recycled: bool,
     ) -> Result<Prepared, IoFault> {
         let created = platform.wall_time();
         let header = SegmentHeader {
@@ -129,7 +129,7 @@ impl Order {
             sequence: self.sequence,
             segment_bytes: self.segment_bytes,
             salt: salt(self.log_id, self.sequence),
-            recycled,
+            is_recycled,
             created,
             route: self.route.clone(),
         };

@@ -5,13 +5,13 @@ use crate::catalog::{Catalog, IgnoredFile};
 use crate::cursor::list_cursors;
 use crate::error::{AtPath, IoFault, OpenError};
 use crate::head::HeadWriter;
+use crate::index::Footer;
 use crate::naming;
 use crate::options::LogOptions;
 use crate::plan::{Gap, Plan};
 use crate::preparer::{Fill, Order, Prepared};
 use crate::quarantine;
 use crate::segment_file::{SegmentFile, open_segment};
-use crate::segment_header::SEGMENT_HEADER_BYTES;
 use crate::sources::SourceSpan;
 use crate::stats::Counters;
 use crate::tail_cache::TailCache;
@@ -122,6 +122,8 @@ pub fn open(
         preparing: None,
         segment_wanted: false,
         retry_at: None,
+        unsealed: VecDeque::new(),
+        sealing: Vec::new(),
         retiring: None,
         retire_at: None,
         quiet_since: None,
@@ -135,8 +137,12 @@ pub fn open(
         counters: Counters::default(),
         options,
     };
-    writer.choose_segments(platform, &catalog, plan.last_used, plan.resume_at)?;
+    let resume = plan.resume_at.zip(plan.footer);
+    writer.choose_segments(platform, &catalog, plan.last_used, resume)?;
     let start_time = process_start_time();
+    if let Some(active) = &writer.active {
+        writer.head.begin_index(active.sequence, active.footer.index.entries());
+    }
     writer.head.start(log_id, writer.options.flush, &writer.watermarks(), start_time);
     Ok((writer, recovery))
 }
@@ -227,26 +233,32 @@ impl LogWriter {
         platform: &dyn Platform,
         catalog: &Catalog,
         last_used: Option<usize>,
-        resume_at: Option<u64>,
+        resume: Option<(u64, Footer)>,
     ) -> Result<(), IoFault> {
         let direct = self.options.wants_direct();
-        let blank = &catalog.entries[last_used.map_or(0, |last| last + 1)..];
-        for entry in blank {
+        for entry in &catalog.entries[last_used.map_or(0, |last| last + 1)..] {
+            if entry.is_truncated() {
+                // It holds nothing, and has no room for what it claims to.
+                self.discard.push(entry.path.clone());
+                continue;
+            }
             let file = open_segment(platform, &entry.path, true, direct).at("open", &entry.path)?;
-            let mut header = entry.header.clone();
-            header.segment_bytes = usable_bytes(entry.file_bytes, header.segment_bytes);
-            self.spares.push_back(Prepared { file, path: entry.path.clone(), header });
+            let (path, header) = (entry.path.clone(), entry.header.clone());
+            self.spares.push_back(Prepared { file, path, header });
         }
-        if let (Some(index), Some(offset)) = (last_used, resume_at) {
-            let entry = &catalog.entries[index];
+        let last = last_used.map(|index| &catalog.entries[index]);
+        let resumable = last.filter(|last| !last.is_truncated());
+        if let (Some(entry), Some((offset, footer))) = (resumable, resume) {
             self.active = Some(Active {
                 file: open_segment(platform, &entry.path, true, direct).at("open", &entry.path)?,
                 path: entry.path.clone(),
                 sequence: entry.header.sequence,
                 salt: entry.header.salt,
-                bytes: usable_bytes(entry.file_bytes, entry.header.segment_bytes),
+                bytes: entry.header.segment_bytes,
+                usable_end: entry.header.usable_end(),
                 offset,
                 is_kept: true,
+                footer,
             });
             return Ok(());
         }
@@ -269,12 +281,6 @@ impl LogWriter {
     }
 }
 
-/// A truncated segment is only as long as it is.
-fn usable_bytes(file_bytes: u64, segment_bytes: u64) -> u64 {
-    let block = BLOCK_BYTES as u64;
-    (file_bytes.min(segment_bytes) / block * block).max(SEGMENT_HEADER_BYTES as u64)
-}
-
 /// When this process began, in clock ticks since boot: with the pid, it names the process.
 fn process_start_time() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -290,7 +296,5 @@ mod tests {
     #[test]
     fn a_process_knows_when_it_began() {
         assert!(process_start_time() > 0);
-        assert_eq!(usable_bytes(10_000, 1 << 20), 8_192);
-        assert_eq!(usable_bytes(1 << 30, 1 << 20), 1 << 20);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct SegmentFile {
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
     file: File,
-    /// Readable bytes: the header's size, or less if the file was truncated.
+    /// Where batches end at the latest: before the footer, or earlier if the file was truncated.
     bytes: u64,
     window: Buffer,
     window_offset: u64,
@@ -54,7 +54,7 @@ impl SegmentFile {
         block.set_length(count);
         Ok(SegmentHeader::decode(&block).map(|header| Self {
             path: path.to_owned(),
-            bytes: bytes.min(header.segment_bytes),
+            bytes: bytes.min(header.usable_end()),
             header,
             file,
             window: Buffer::with_capacity(READ_AHEAD_BYTES),
@@ -62,7 +62,7 @@ impl SegmentFile {
         }))
     }
 
-    /// Where readable bytes end.
+    /// Where batches end at the latest.
     pub(crate) fn end(&self) -> u64 {
         self.bytes
     }

@@ -1,11 +1,12 @@
-//! The first block of a segment: whose it is, which it is, and the salt of its checksums.
+//! The first block of a segment: whose it is, which it is, and the salt of its checksums. And
+//! where in a segment the batches end, and its footer begins.
 //!
 //! ```text
 //! byte 0x00  magic u64 "ELGSEG01" │ version u32 │ header_bytes u32 = 4096
 //!      0x10  log_id u128          random per log
 //!      0x20  sequence u64         1, 2, 3, ... within the log
 //!      0x28  segment_bytes u64
-//!      0x30  salt u32 │ reserved u32
+//!      0x30  salt u32 │ flags u32 (bit 0: recycled)
 //!      0x38  created_us u64
 //!      0x40  route_bytes u16, route name (64)
 //!      0x90  crc32c u32           of bytes 0x00..0x90
@@ -14,8 +15,13 @@
 //!
 //! The second copy is there because the salt is: without it not one record of the segment could
 //! be checked any more, and a single flipped bit would cost 64 MiB.
+//!
+//! A *recycled* segment's file has been a segment before: what lies behind its last batch are
+//! batches of that life, which another salt makes invalid here. In any other segment, what was
+//! never written reads as zeros.
 
 use crate::bytes::{checksum, get_u16, get_u32, get_u64, get_u128, is_blank, put};
+use crate::index::FOOTER_BYTES;
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{RouteName, WallTime};
 
@@ -23,10 +29,15 @@ use elgate_types::{RouteName, WallTime};
 pub(crate) const SEGMENT_HEADER_BYTES: usize = BLOCK_BYTES;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ELGSEG01");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const COPY_BYTES: usize = 0x94;
 const COPY_OFFSETS: [usize; 2] = [0, 0x800];
 const _: () = assert!(COPY_OFFSETS[1] + COPY_BYTES <= SEGMENT_HEADER_BYTES);
+
+/// The file has been a segment before.
+const FLAG_RECYCLED: u32 = 1;
+/// Header, one block for batches, footer.
+const SEGMENT_BYTES_FLOOR: u64 = (SEGMENT_HEADER_BYTES + BLOCK_BYTES + FOOTER_BYTES) as u64;
 
 /// A segment's header, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +46,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) sequence: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) salt: u32,
-    /// Whether bytes of an earlier life may follow the last batch.
-    pub(crate) recycled: bool,
+    /// Whether stale bytes of an earlier life may lie where nothing was written yet.
+    pub(crate) is_recycled: bool,
     pub(crate) created: WallTime,
     pub(crate) route: RouteName,
 }
@@ -57,6 +68,11 @@ pub(crate) enum HeaderFault {
 }
 
 impl SegmentHeader {
+    /// Where batches end at the latest: where the footer begins.
+    pub(crate) fn usable_end(&self) -> u64 {
+        self.segment_bytes - FOOTER_BYTES as u64
+    }
+
     /// The header block.
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut block = [0; SEGMENT_HEADER_BYTES];
@@ -69,7 +85,8 @@ impl SegmentHeader {
         put(&mut block, 0x20, &self.sequence.to_le_bytes());
         put(&mut block, 0x28, &self.segment_bytes.to_le_bytes());
         put(&mut block, 0x30, &self.salt.to_le_bytes());
-        put(&mut block, 0x34, &u32::from(self.recycled).to_le_bytes());
+        let flags = if self.is_recycled { FLAG_RECYCLED } else { 0 };
+        put(&mut block, 0x34, &flags.to_le_bytes());
         put(&mut block, 0x38, &self.created.0.to_le_bytes());
         put(&mut block, 0x40, &name_bytes.to_le_bytes());
         put(&mut block, 0x42, name);
@@ -112,12 +129,12 @@ impl SegmentHeader {
             sequence: get_u64(copy, 0x20),
             segment_bytes: get_u64(copy, 0x28),
             salt: get_u32(copy, 0x30),
-            recycled: get_u32(copy, 0x34) & 1 != 0,
+            is_recycled: get_u32(copy, 0x34) & FLAG_RECYCLED != 0,
             created: WallTime(get_u64(copy, 0x38)),
             route: route.ok_or(HeaderFault::Damaged)?,
         };
         let aligned = header.segment_bytes.is_multiple_of(BLOCK_BYTES as u64);
-        if header.sequence == 0 || !aligned || header.segment_bytes < 2 * BLOCK_BYTES as u64 {
+        if header.sequence == 0 || !aligned || header.segment_bytes < SEGMENT_BYTES_FLOOR {
             return Err(HeaderFault::Damaged);
         }
         Ok(header)
@@ -134,7 +151,7 @@ mod tests {
             sequence: 9,
             segment_bytes: 1 << 26,
             salt: 77,
-            recycled: false,
+            is_recycled: true,
             created: WallTime(1_790_000_000_000_000),
             route: RouteName::new("orders").expect("valid"),
         }

@@ -31,6 +31,7 @@ use crate::batch_builder::{Batch, BufferPool, CachedBatch};
 use crate::error::{IoFault, OpenError};
 use crate::event::LogEvent;
 use crate::head::{HeadWriter, Watermarks};
+use crate::index::Footer;
 use crate::options::{LogOptions, Retention};
 use crate::preparer::Prepared;
 use crate::stats::{Counters, LogStats};
@@ -98,6 +99,10 @@ pub struct LogWriter {
     pub(crate) segment_wanted: bool,
     /// No new segment before this time.
     pub(crate) retry_at: Option<Monotonic>,
+    /// Segments that were left in good order and have no footer yet.
+    pub(crate) unsealed: VecDeque<Active>,
+    /// Footers handed out: token and segment.
+    pub(crate) sealing: Vec<(u32, PathBuf)>,
     pub(crate) retiring: Option<u32>,
     pub(crate) retire_at: Option<Monotonic>,
     pub(crate) quiet_since: Option<Monotonic>,
@@ -120,10 +125,14 @@ pub(crate) struct Active {
     pub(crate) sequence: u64,
     pub(crate) salt: u32,
     pub(crate) bytes: u64,
+    /// Where batches end at the latest.
+    pub(crate) usable_end: u64,
     /// Where the next batch goes.
     pub(crate) offset: u64,
     /// Whether anything in it was acknowledged.
     pub(crate) is_kept: bool,
+    /// What its footer will say.
+    pub(crate) footer: Footer,
 }
 
 /// A write handed out: a batch, or an idle marker.
@@ -131,6 +140,8 @@ pub(crate) struct Active {
 pub(crate) struct Flight {
     token: u32,
     batch: Option<Batch>,
+    /// Where it goes in the active segment.
+    offset: u64,
     bytes: u64,
     /// The durable watermark it states.
     states: Lsn,
@@ -182,6 +193,7 @@ impl LogWriter {
         let op = self
             .next_write(now)
             .or_else(|| self.next_sync())
+            .or_else(|| self.next_seal())
             .or_else(|| self.next_preparation(now))
             .or_else(|| self.next_retirement(now));
         self.note_quiet(now);
@@ -193,6 +205,8 @@ impl LogWriter {
     pub fn handle(&mut self, token: u32, completion: Completion, now: Monotonic) {
         if self.preparing.as_ref().is_some_and(|preparing| preparing.token == token) {
             self.on_prepared(completion, now);
+        } else if self.sealing.iter().any(|(sealing, _)| *sealing == token) {
+            self.on_sealed(token, completion);
         } else if self.retiring == Some(token) {
             self.retiring = None;
             self.on_retired(completion, now);
@@ -306,9 +320,11 @@ impl LogWriter {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.is_written()
+            && self.unsealed.is_empty()
             && self.sync.is_none()
             && self.preparing.is_none()
             && self.retiring.is_none()
+            && self.sealing.is_empty()
             && (!self.closing || (self.held.is_empty() && !self.marker_is_wanted()))
     }
 
@@ -320,6 +336,7 @@ impl LogWriter {
             && self.sync.is_none()
             && self.preparing.is_none()
             && self.retiring.is_none()
+            && self.sealing.is_empty()
     }
 
     /// A snapshot of its figures.

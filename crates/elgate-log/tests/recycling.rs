@@ -3,8 +3,8 @@
 
 mod support;
 
+use elgate_io::OpenOptions;
 use elgate_io::sim::SimWorld;
-use elgate_io::{OpenOptions, Platform};
 use elgate_log::{LogOptions, ReadFrom, Retention};
 use elgate_types::Lsn;
 use std::path::Path;

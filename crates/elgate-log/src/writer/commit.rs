@@ -8,7 +8,7 @@ use crate::error::IoFault;
 use crate::event::LogEvent;
 use elgate_io::{Buffer, Completion, Op, Outcome};
 use elgate_types::limits::BLOCK_BYTES;
-use elgate_types::{FlushMode, Lsn, Monotonic, kill_site};
+use elgate_types::{FlushMode, Lsn, Monotonic, WallTime, kill_site};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +97,7 @@ impl LogWriter {
         self.flights.push_back(Flight {
             token,
             batch,
+            offset,
             bytes: buffer.len() as u64,
             states: self.durable,
             is_back: false,
@@ -137,9 +138,7 @@ impl LogWriter {
         while self.flights.front().is_some_and(|flight| flight.is_back) {
             let Some(flight) = self.flights.pop_front() else { break };
             self.flight_bytes -= flight.bytes;
-            if let Some(active) = &mut self.active {
-                active.is_kept = true;
-            }
+            self.note(&flight);
             let took = now.since(flight.since);
             match flight.batch {
                 Some(batch) => {
@@ -157,6 +156,20 @@ impl LogWriter {
         }
         if self.parked.is_some() {
             self.resume();
+        }
+    }
+
+    /// Remembers for index and footer what is in the active segment.
+    fn note(&mut self, flight: &Flight) {
+        let Some(active) = &mut self.active else { return };
+        active.is_kept = true;
+        let range = flight.offset..flight.offset + flight.bytes;
+        let (lsns, times) = match &flight.batch {
+            Some(batch) => (batch.first_lsn()..batch.next_lsn(), batch.times()),
+            None => (self.visible.next()..self.visible.next(), (WallTime(0), WallTime(0))),
+        };
+        if let Some(entry) = active.footer.take(range, lsns, times) {
+            self.head.push_index(&entry);
         }
     }
 
@@ -242,7 +255,7 @@ impl LogWriter {
         let fits = self
             .active
             .as_ref()
-            .is_some_and(|active| active.offset + BLOCK_BYTES as u64 <= active.bytes);
+            .is_some_and(|active| active.offset + BLOCK_BYTES as u64 <= active.usable_end);
         quiet && counts && fits && self.parked.is_none() && self.covered < self.durable
     }
 

@@ -6,6 +6,7 @@ use super::{Active, LogWriter, Preparing, SegmentSpan};
 use crate::batch_builder::CachedBatch;
 use crate::error::IoFault;
 use crate::event::LogEvent;
+use crate::index::{FOOTER_BYTES, Footer};
 use crate::preparer::{Fill, Order, Prepared};
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_io::{BlockingReply, Completion, Op, Outcome};
@@ -21,7 +22,7 @@ impl LogWriter {
     /// Makes sure that the active segment has room for `bytes`. `false`: not yet.
     pub(super) fn find_room(&mut self, bytes: usize, now: Monotonic) -> bool {
         if let Some(active) = &self.active {
-            if active.offset + bytes as u64 <= active.bytes {
+            if active.offset + bytes as u64 <= active.usable_end {
                 return true;
             }
             // All of a segment is stable before the next one begins: so a hole in any but the
@@ -40,7 +41,7 @@ impl LogWriter {
         }
         // A spare that somebody has truncated may be too short; it is passed over.
         while let Some(spare) = self.spares.pop_front() {
-            if spare.header.segment_bytes >= (SEGMENT_HEADER_BYTES + bytes) as u64 {
+            if spare.header.usable_end() >= (SEGMENT_HEADER_BYTES + bytes) as u64 {
                 self.enter(spare);
                 return true;
             }
@@ -51,6 +52,7 @@ impl LogWriter {
 
     fn enter(&mut self, spare: Prepared) {
         kill_site::pass("log.roll");
+        self.unsealed.extend(self.active.take());
         let Prepared { file, path, header } = spare;
         self.segments.push_back(SegmentSpan {
             sequence: header.sequence,
@@ -67,13 +69,39 @@ impl LogWriter {
             sequence: header.sequence,
             salt: header.salt,
             bytes: header.segment_bytes,
+            usable_end: header.usable_end(),
             offset: SEGMENT_HEADER_BYTES as u64,
             is_kept: false,
+            footer: Footer::new(&header),
         });
+        self.head.begin_index(header.sequence, &[]);
         self.segment_wanted = false;
         self.retry_at = None;
         self.retire_soon();
         self.publish();
+    }
+
+    /// Gives a segment that was left its footer. In its own time: nothing waits for it.
+    pub(super) fn next_seal(&mut self) -> Option<(u32, Op)> {
+        let full = self.unsealed.pop_front()?;
+        let mut buffer = self.pool.take(FOOTER_BYTES);
+        full.footer.encode(full.salt, &mut buffer);
+        let token = self.token();
+        self.sealing.push((token, full.path));
+        Some((token, Op::Write { file: full.file, offset: full.usable_end, buffer, durable: true }))
+    }
+
+    pub(super) fn on_sealed(&mut self, token: u32, completion: Completion) {
+        self.pool.give(completion.buffer);
+        let Some(at) = self.sealing.iter().position(|(sealing, _)| *sealing == token) else {
+            return;
+        };
+        let (_, path) = self.sealing.swap_remove(at);
+        if let Err(error) = completion.result {
+            // Its batches are stable; finding one there takes a little longer.
+            let error = IoFault { doing: "write the footer of", path, error };
+            self.events.push_back(LogEvent::ChoreFailed { error });
+        }
     }
 
     /// Whether the next segment should be prepared.
