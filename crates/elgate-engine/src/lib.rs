@@ -34,7 +34,9 @@ pub use engine::{Closed, Engine, Reload};
 pub use error::EngineError;
 pub use mode::{Mode, Plan, SHARDS_MAX};
 pub use pin::{cores_of_current_thread, pin_current_thread};
-pub use status::{LastError, MemoryUse, RingStatus, RouteState, RouteStatus, ShardStatus, Status};
+pub use status::{
+    Buckets, LastError, MemoryUse, RingStatus, RouteState, RouteStatus, ShardStatus, Status,
+};
 pub use topology::{Core, Topology};
 
 /// A ring with more slots taken than this no longer waits for a parked log: the other routes need

@@ -115,6 +115,17 @@ fn code_name<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(code.row().name)
 }
 
+/// A histogram, as Prometheus wants it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Buckets {
+    /// Values up to each bound: cumulative.
+    pub buckets: Vec<(f64, u64)>,
+    /// All values.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+}
+
 /// One route.
 #[derive(Debug, Clone, Serialize)]
 #[expect(missing_docs, reason = "the names and their units are the documentation")]
@@ -139,9 +150,17 @@ pub struct RouteStatus {
     pub refused_total: u64,
     pub batches_total: u64,
     pub written_bytes_total: u64,
-    pub write_seconds_sum: f64,
-    /// Cumulative counts by upper bound in seconds.
-    pub write_latency_buckets: Vec<(f64, u64)>,
+    /// How long writes took, sync included where a write is its own.
+    pub write_ms: Buckets,
+    /// How many records became stable at once.
+    pub fsync_records: Buckets,
+    /// Time in which the device had something to do for this route.
+    pub disk_busy_seconds_total: f64,
+    pub writes_in_flight: u64,
+    /// Taken, and not yet handed to the device.
+    pub backlog_bytes: u64,
+    /// Segments left after a failed write or sync.
+    pub abandoned_segments_total: u64,
     pub last_error: Option<LastError>,
     /// The last damage found in the log since the engine was opened.
     pub damage: Option<LastError>,

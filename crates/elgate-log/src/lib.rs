@@ -56,5 +56,5 @@ pub use reader::{GapReason, LogReader, ReadBatch, ReadFrom, RecordBatch};
 pub use record::{Record, Records};
 pub use recovery::{Recovery, open};
 pub use sources::SourceSpan;
-pub use stats::{BATCH_RECORDS_BOUNDS, LogStats, WRITE_TIME_BOUNDS_US};
+pub use stats::{Histogram, LogStats, SYNC_RECORDS_BOUNDS, WRITE_TIME_BOUNDS_US};
 pub use writer::LogWriter;

@@ -1,5 +1,6 @@
 //! Figures of one log, for metrics and status.
 
+use elgate_types::Monotonic;
 use std::time::Duration;
 
 /// A snapshot; counters count since the log was opened.
@@ -7,21 +8,22 @@ use std::time::Duration;
 pub struct LogStats {
     /// Segments with records, the active one included.
     pub segments: u64,
-    /// Bytes of all segments, prepared ones included.
+    /// Bytes of all segments, prepared ones and those that wait to be used again included.
     pub bytes_on_disk: u64,
-    /// Batches acknowledged.
+    /// Batches written.
     pub batches: u64,
-    /// Records acknowledged.
+    /// Records written.
     pub records: u64,
     /// Bytes of those batches on the device.
     pub written_bytes: u64,
-    /// How many batches held so many records: 1, up to 4, 16, 64, 256, 1,024, and more.
-    pub batch_records: [u64; 7],
-    /// How many writes took up to 50, 100, 200, 500 µs, 1, 2, 5, 10, 50 ms, and longer, from
-    /// being handed over to being acknowledged.
-    pub write_times: [u64; 10],
-    /// Sum of those times.
-    pub write_time_total: Duration,
+    /// How long writes took, from being handed over until taken back, in microseconds. In flush
+    /// mode `auto` that includes the sync.
+    pub write_times_us: Histogram<{ WRITE_TIME_BOUNDS_US.len() }>,
+    /// How many records became stable with one sync, or one write that is its own.
+    pub sync_records: Histogram<{ SYNC_RECORDS_BOUNDS.len() }>,
+    /// Time in which at least one write or sync was under way. When it grows as fast as the
+    /// clock, the device is what everything waits for.
+    pub busy: Duration,
     /// Bytes appended and not yet handed to the device.
     pub unwritten_bytes: u64,
     /// Writes under way.
@@ -34,11 +36,39 @@ pub struct LogStats {
     pub memory_bytes: u64,
 }
 
-/// Upper bounds of [`LogStats::batch_records`], all but the last.
-pub const BATCH_RECORDS_BOUNDS: [u64; 6] = [1, 4, 16, 64, 256, 1_024];
+/// Upper bounds of [`LogStats::write_times_us`].
+pub const WRITE_TIME_BOUNDS_US: [u64; 14] =
+    [50, 75, 100, 150, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 250_000, 1_000_000];
 
-/// Upper bounds of [`LogStats::write_times`] in microseconds, all but the last.
-pub const WRITE_TIME_BOUNDS_US: [u64; 9] = [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000];
+/// Upper bounds of [`LogStats::sync_records`].
+pub const SYNC_RECORDS_BOUNDS: [u64; 8] = [1, 4, 16, 64, 256, 1_024, 4_096, 16_384];
+
+/// Counts of values by upper bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Histogram<const BOUNDS: usize> {
+    /// How many values did not exceed each bound, and did the one before it.
+    pub counts: [u64; BOUNDS],
+    /// How many values there were, those beyond the last bound included.
+    pub count: u64,
+    /// Their sum.
+    pub sum: u64,
+}
+
+impl<const BOUNDS: usize> Default for Histogram<BOUNDS> {
+    fn default() -> Self {
+        Self { counts: [0; BOUNDS], count: 0, sum: 0 }
+    }
+}
+
+impl<const BOUNDS: usize> Histogram<BOUNDS> {
+    fn record(&mut self, bounds: &[u64; BOUNDS], value: u64) {
+        if let Some(count) = self.counts.get_mut(bounds.partition_point(|bound| *bound < value)) {
+            *count += 1;
+        }
+        self.count += 1;
+        self.sum += value;
+    }
+}
 
 /// The part of the figures that is counted as things happen.
 #[derive(Debug, Default)]
@@ -46,9 +76,11 @@ pub(crate) struct Counters {
     pub(crate) batches: u64,
     pub(crate) records: u64,
     pub(crate) written_bytes: u64,
-    pub(crate) batch_records: [u64; 7],
-    pub(crate) write_times: [u64; 10],
-    pub(crate) write_time_total: Duration,
+    pub(crate) write_times_us: Histogram<{ WRITE_TIME_BOUNDS_US.len() }>,
+    pub(crate) sync_records: Histogram<{ SYNC_RECORDS_BOUNDS.len() }>,
+    pub(crate) busy: Duration,
+    /// Up to when the time under way now has been counted.
+    busy_since: Option<Monotonic>,
     pub(crate) abandoned_segments: u64,
 }
 
@@ -57,10 +89,20 @@ impl Counters {
         self.batches += 1;
         self.records += records;
         self.written_bytes += bytes;
-        self.batch_records[BATCH_RECORDS_BOUNDS.partition_point(|bound| *bound < records)] += 1;
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.write_times[WRITE_TIME_BOUNDS_US.partition_point(|bound| *bound < took_us)] += 1;
-        self.write_time_total += took;
+        self.write_times_us.record(&WRITE_TIME_BOUNDS_US, took_us);
+    }
+
+    pub(crate) fn count_sync(&mut self, records: u64) {
+        self.sync_records.record(&SYNC_RECORDS_BOUNDS, records);
+    }
+
+    /// Whether anything is under way, told whenever that may have changed.
+    pub(crate) fn count_busy(&mut self, is_busy: bool, now: Monotonic) {
+        if let Some(since) = self.busy_since {
+            self.busy += now.since(since);
+        }
+        self.busy_since = is_busy.then_some(now);
     }
 }
 
@@ -73,8 +115,22 @@ mod tests {
         let mut counters = Counters::default();
         counters.count_write(1, 4_096, Duration::from_micros(50));
         counters.count_write(2, 4_096, Duration::from_micros(51));
-        counters.count_write(5_000, 4_096, Duration::from_secs(1));
-        assert_eq!(counters.batch_records, [1, 1, 0, 0, 0, 0, 1]);
-        assert_eq!(counters.write_times, [1, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
+        counters.count_write(5_000, 4_096, Duration::from_secs(9));
+        let times = counters.write_times_us;
+        assert_eq!((times.counts[0], times.counts[1]), (1, 1));
+        assert_eq!(times.counts.iter().sum::<u64>(), 2, "one is beyond every bound");
+        assert_eq!((times.count, times.sum), (3, 9_000_101));
+        counters.count_sync(17);
+        assert_eq!(counters.sync_records.counts[3], 1);
+    }
+
+    #[test]
+    fn overlapping_work_is_busy_once() {
+        let mut counters = Counters::default();
+        let steps = [(true, 10), (true, 15), (false, 30), (false, 50), (true, 60), (false, 61)];
+        for (is_busy, at) in steps {
+            counters.count_busy(is_busy, Monotonic(at));
+        }
+        assert_eq!(counters.busy, Duration::from_nanos(21));
     }
 }

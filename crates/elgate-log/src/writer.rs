@@ -196,6 +196,7 @@ impl LogWriter {
             .or_else(|| self.next_seal())
             .or_else(|| self.next_preparation(now))
             .or_else(|| self.next_retirement(now));
+        self.count_busy(now);
         self.note_quiet(now);
         self.finish_close();
         op
@@ -215,6 +216,7 @@ impl LogWriter {
         } else {
             self.on_written(token, completion, now);
         }
+        self.count_busy(now);
         self.note_quiet(now);
         self.finish_close();
     }
@@ -354,9 +356,9 @@ impl LogWriter {
             batches: self.counters.batches,
             records: self.counters.records,
             written_bytes: self.counters.written_bytes,
-            batch_records: self.counters.batch_records,
-            write_times: self.counters.write_times,
-            write_time_total: self.counters.write_time_total,
+            write_times_us: self.counters.write_times_us,
+            sync_records: self.counters.sync_records,
+            busy: self.counters.busy,
             unwritten_bytes: self.unwritten_bytes() as u64,
             writes_in_flight: self.flights.len() as u64,
             abandoned_segments: self.counters.abandoned_segments,
@@ -369,6 +371,11 @@ impl LogWriter {
     /// Whether every record appended has been written.
     fn is_written(&self) -> bool {
         self.open.is_none() && self.pending.is_empty() && self.flights.is_empty()
+    }
+
+    fn count_busy(&mut self, now: Monotonic) {
+        let is_busy = !self.flights.is_empty() || self.sync.is_some();
+        self.counters.count_busy(is_busy, now);
     }
 
     fn token(&mut self) -> u32 {

@@ -189,9 +189,11 @@ test.serial('metrics are what Prometheus reads', async (t) => {
   for (const line of [
     'elgate_lag_records{route="a"} 1',
     'elgate_route_state{route="a",state="running"} 1',
-    'elgate_write_duration_seconds_bucket{le="0.001",route="a"} 2',
-    'elgate_write_duration_seconds_bucket{le="+Inf",route="a"} 3',
-    'elgate_write_duration_seconds_count{route="a"} 3',
+    'elgate_disk_write_latency_ms_bucket{le="1",route="a"} 2',
+    'elgate_disk_write_latency_ms_bucket{le="+Inf",route="a"} 3',
+    'elgate_disk_write_latency_ms_count{route="a"} 3',
+    'elgate_fsync_batch_size_sum{route="a"} 3',
+    'elgate_disk_busy_seconds_total{route="a"} 0.5',
     'elgate_ring_slots{ring=',
   ]) {
     t.true(
@@ -199,7 +201,7 @@ test.serial('metrics are what Prometheus reads', async (t) => {
       `${line}\n${text}`,
     );
   }
-  t.regex(text, /# TYPE elgate_write_duration_seconds histogram/);
+  t.regex(text, /# TYPE elgate_disk_write_latency_ms histogram/);
   t.regex(text, /# TYPE elgate_retries_total counter/);
 });
 

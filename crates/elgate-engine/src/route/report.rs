@@ -2,8 +2,8 @@
 
 use super::Route;
 use crate::sink::Sink;
-use crate::status::{RouteState, RouteStatus};
-use elgate_log::{LogStats, WRITE_TIME_BOUNDS_US};
+use crate::status::{Buckets, RouteState, RouteStatus};
+use elgate_log::{Histogram, SYNC_RECORDS_BOUNDS, WRITE_TIME_BOUNDS_US};
 
 impl Route {
     pub(crate) fn status(&self) -> RouteStatus {
@@ -43,23 +43,34 @@ impl Route {
             refused_total: stats.refused,
             batches_total: log.batches,
             written_bytes_total: log.written_bytes,
-            write_seconds_sum: log.write_time_total.as_secs_f64(),
-            write_latency_buckets: latency_buckets(&log),
+            write_ms: Buckets::of(&log.write_times_us, &WRITE_TIME_BOUNDS_US, 1e3),
+            fsync_records: Buckets::of(&log.sync_records, &SYNC_RECORDS_BOUNDS, 1.0),
+            disk_busy_seconds_total: log.busy.as_secs_f64(),
+            writes_in_flight: log.writes_in_flight,
+            backlog_bytes: log.unwritten_bytes,
+            abandoned_segments_total: log.abandoned_segments,
             last_error: self.last_error.clone(),
             damage: self.damage.clone(),
         }
     }
 }
 
-/// Cumulative counts by upper bound in seconds, as Prometheus wants them; the last is infinity's.
-fn latency_buckets(log: &LogStats) -> Vec<(f64, u64)> {
-    let bounds = WRITE_TIME_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
-    let mut below = 0;
-    bounds
-        .zip(log.write_times)
-        .map(|(bound, count)| {
+impl Buckets {
+    /// `units`: how many of the histogram's make one of these.
+    fn of<const BOUNDS: usize>(
+        histogram: &Histogram<BOUNDS>,
+        bounds: &[u64; BOUNDS],
+        units: f64,
+    ) -> Self {
+        let mut below = 0;
+        let cumulative = bounds.iter().zip(histogram.counts).map(|(bound, count)| {
             below += count;
-            (bound, below)
-        })
-        .collect()
+            (*bound as f64 / units, below)
+        });
+        Self {
+            buckets: cumulative.collect(),
+            count: histogram.count,
+            sum: histogram.sum as f64 / units,
+        }
+    }
 }

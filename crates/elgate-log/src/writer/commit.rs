@@ -144,6 +144,9 @@ impl LogWriter {
                 Some(batch) => {
                     let records = u64::from(batch.record_count());
                     self.counters.count_write(records, flight.bytes, took);
+                    if self.options.flush == FlushMode::Auto {
+                        self.counters.count_sync(records);
+                    }
                     self.take_written(batch, flight.bytes, flight.states);
                 }
                 None => self.covered = self.covered.max(flight.states),
@@ -230,13 +233,16 @@ impl LogWriter {
             return;
         }
         let before = (self.visible, self.durable);
+        let mut records = 0;
         for held in self.held.drain(..sync.batches) {
+            records += u64::from(held.batch.0.record_count());
             self.held_bytes -= held.bytes;
             self.durable = held.batch.last_lsn();
             if self.options.flush == FlushMode::Manual {
                 self.cache.push(held.batch, &mut self.pool);
             }
         }
+        self.counters.count_sync(records);
         kill_site::pass("log.durable.before_ack");
         self.publish();
         self.announce(before);

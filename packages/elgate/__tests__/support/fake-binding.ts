@@ -102,11 +102,19 @@ class FakeEngine implements NativeEngine {
           refused_total: 0,
           batches_total: 3,
           written_bytes_total: 4096,
-          write_seconds_sum: 0.5,
-          write_latency_buckets: [
-            [0.0001, 1],
-            [0.001, 2],
-          ],
+          write_ms: {
+            buckets: [
+              [0.1, 1],
+              [1, 2],
+            ],
+            count: 3,
+            sum: 500,
+          },
+          fsync_records: { buckets: [[1, 3]], count: 3, sum: 3 },
+          disk_busy_seconds_total: 0.5,
+          writes_in_flight: 0,
+          backlog_bytes: 0,
+          abandoned_segments_total: 0,
           last_error: null,
         };
       }),

@@ -2,7 +2,7 @@
 // base units.
 
 import { type Counter, type Histogram, Registry } from 'prom-client';
-import type { BuildInfo, EngineStatus, RingStatus, RouteStatus } from '../native/binding.js';
+import type { BuildInfo, Buckets, EngineStatus, RingStatus, RouteStatus } from '../native/binding.js';
 import { binding } from '../native/load.js';
 
 type Labels = Record<string, string | number>;
@@ -46,15 +46,19 @@ function perRing(
   return { type, name, help, collect };
 }
 
-const WRITE = 'elgate_write_duration_seconds';
-
-function writeDurations(status: EngineStatus): Sample[] {
-  return status.routes.flatMap(({ name: route, write_latency_buckets: buckets, batches_total, write_seconds_sum }) => [
-    ...buckets.map(([le, value]) => ({ labels: { le, route }, value, metricName: `${WRITE}_bucket` })),
-    { labels: { le: '+Inf', route }, value: batches_total, metricName: `${WRITE}_bucket` },
-    { labels: { route }, value: write_seconds_sum, metricName: `${WRITE}_sum` },
-    { labels: { route }, value: batches_total, metricName: `${WRITE}_count` },
-  ]);
+function histogram(name: string, help: string, values: (route: RouteStatus) => Buckets): Definition {
+  const collect = (status: EngineStatus) =>
+    status.routes.flatMap((status) => {
+      const route = status.name;
+      const { buckets, count, sum } = values(status);
+      return [
+        ...buckets.map(([le, value]) => ({ labels: { le, route }, value, metricName: `${name}_bucket` })),
+        { labels: { le: '+Inf', route }, value: count, metricName: `${name}_bucket` },
+        { labels: { route }, value: sum, metricName: `${name}_sum` },
+        { labels: { route }, value: count, metricName: `${name}_count` },
+      ];
+    });
+  return { type: 'histogram', name, help, collect };
 }
 
 const DEFINITIONS: readonly Definition[] = [
@@ -131,7 +135,31 @@ const DEFINITIONS: readonly Definition[] = [
   perRoute('counter', 'elgate_retries_total', 'Deliveries tried again.', (route) => route.retries_total),
   perRoute('counter', 'elgate_refused_total', 'Records that were not taken.', (route) => route.refused_total),
   perRoute('counter', 'elgate_batches_total', 'Group commits.', (route) => route.batches_total),
-  { type: 'histogram', name: WRITE, help: 'Time of one group commit, write and sync.', collect: writeDurations },
+  histogram(
+    'elgate_disk_write_latency_ms',
+    'Milliseconds from handing a group commit to the device until it had it, sync included where a write is its own.',
+    (route) => route.write_ms,
+  ),
+  histogram('elgate_fsync_batch_size', 'Records that one sync made stable.', (route) => route.fsync_records),
+  perRoute(
+    'counter',
+    'elgate_disk_busy_seconds_total',
+    'Time with a write or sync under way. Where its rate nears 1, the device is the bottleneck.',
+    (route) => route.disk_busy_seconds_total,
+  ),
+  perRoute('gauge', 'elgate_disk_writes_in_flight', 'Writes under way.', (route) => route.writes_in_flight),
+  perRoute(
+    'gauge',
+    'elgate_disk_backlog_bytes',
+    'Bytes taken and not yet handed to the device.',
+    (route) => route.backlog_bytes,
+  ),
+  perRoute(
+    'counter',
+    'elgate_abandoned_segments_total',
+    'Segments left after a failed write or sync.',
+    (route) => route.abandoned_segments_total,
+  ),
 ];
 
 export class Metrics {

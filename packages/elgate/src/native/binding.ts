@@ -117,6 +117,13 @@ export interface RingStatus {
 /** `stopped`: the attempts are used up, `resume` it. `parked`: the log cannot be written. */
 export type RouteState = 'running' | 'paused' | 'retrying' | 'stopped' | 'parked';
 
+/** A histogram; the counts are cumulative. */
+export interface Buckets {
+  buckets: [upTo: number, count: number][];
+  count: number;
+  sum: number;
+}
+
 export interface RouteStatus {
   name: string;
   sink: string;
@@ -138,9 +145,17 @@ export interface RouteStatus {
   refused_total: number;
   batches_total: number;
   written_bytes_total: number;
-  write_seconds_sum: number;
-  /** Cumulative: writes that took at most `le` seconds. */
-  write_latency_buckets: [le_seconds: number, count: number][];
+  /** How long writes took, sync included where a write is its own. */
+  write_ms: Buckets;
+  /** How many records became stable at once. */
+  fsync_records: Buckets;
+  /** Time in which the device had something to do for this route. */
+  disk_busy_seconds_total: number;
+  writes_in_flight: number;
+  /** Taken, and not yet handed to the device. */
+  backlog_bytes: number;
+  /** Segments left after a failed write or sync. */
+  abandoned_segments_total: number;
   last_error: { at_us: number; code: string; message: string } | null;
 }
 
