@@ -2,7 +2,7 @@
 // base units.
 
 import { type Counter, type Histogram, Registry } from 'prom-client';
-import type { BuildInfo, Buckets, EngineStatus, RingStatus, RouteStatus } from '../native/binding.js';
+import type { Buckets, BuildInfo, EngineStatus, RingStatus, RouteStatus } from '../native/binding.js';
 import { binding } from '../native/load.js';
 
 type Labels = Record<string, string | number>;
