@@ -196,6 +196,10 @@ pub struct RouteConfig {
     /// What is kept.
     #[serde(default)]
     pub retain: RetainConfig,
+    /// A directory, best on another device, whose subdirectory of the route's name gets the same
+    /// log. It must exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<PathBuf>,
     /// Start without delivering.
     #[serde(default)]
     pub paused: bool,
@@ -312,6 +316,9 @@ impl RouteConfig {
                 self.retry.initial_ms, self.retry.max_ms
             ));
         }
+        if self.mirror.as_ref().is_some_and(|mirror| !mirror.is_absolute()) {
+            return Err("mirror: must be an absolute path".into());
+        }
         if self.timeout_ms == 0 {
             return Err("timeout_ms: must be at least 1".into());
         }
@@ -325,9 +332,10 @@ impl RouteConfig {
         Ok(())
     }
 
-    /// The settings of the route's log.
-    pub(crate) fn log_options(&self) -> LogOptions {
+    /// The settings of the log of the route with this name.
+    pub(crate) fn log_options(&self, name: &RouteName) -> LogOptions {
         LogOptions {
+            mirror: self.mirror.as_ref().map(|root| root.join(name.as_str())),
             segment_bytes: self.segment_bytes,
             flush: self.flush,
             retain: Retention {

@@ -35,7 +35,8 @@ pub use error::EngineError;
 pub use mode::{Mode, Plan, SHARDS_MAX};
 pub use pin::{cores_of_current_thread, pin_current_thread};
 pub use status::{
-    Buckets, LastError, MemoryUse, RingStatus, RouteState, RouteStatus, ShardStatus, Status,
+    Buckets, LastError, MemoryUse, MirrorStatus, RingStatus, RouteState, RouteStatus, ShardStatus,
+    Status,
 };
 pub use topology::{Core, Topology};
 

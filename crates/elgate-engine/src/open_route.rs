@@ -48,9 +48,13 @@ impl Surroundings {
         config: &RouteConfig,
     ) -> Result<Route, EngineError> {
         let directory = self.log_directory(name);
-        let (log, recovery) =
-            elgate_log::open(Arc::clone(&self.platform), &directory, name, config.log_options())
-                .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
+        let (log, recovery) = elgate_log::open(
+            Arc::clone(&self.platform),
+            &directory,
+            name,
+            config.log_options(name),
+        )
+        .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
         let sink = self.open_sink(name, config, log.durable(), log.durable())?;
         let feed = Feed::new(Arc::clone(&self.platform), directory);
         let mut route = Route::new(name.clone(), config.clone(), log, feed, sink, recovery.sources);
@@ -105,6 +109,12 @@ impl Surroundings {
         if config.flush != current.flush {
             return Err(EngineError::config(format!(
                 "routes.{name}.flush: cannot change while the route runs. Remove the route, \
+                 reload, and add it again, or restart: its log and cursor are kept"
+            )));
+        }
+        if config.mirror != current.mirror {
+            return Err(EngineError::config(format!(
+                "routes.{name}.mirror: cannot change while the route runs. Remove the route, \
                  reload, and add it again, or restart: its log and cursor are kept"
             )));
         }

@@ -193,6 +193,14 @@ impl Route {
                     self.note(wall, ErrorCode::LogUnavailable, message);
                 }
                 LogEvent::Resumed => self.parked = None,
+                LogEvent::MirrorLost { error } => {
+                    let message = format!(
+                        "the mirror of the log cannot be written: {error}. The log goes on \
+                         without; the mirror is tried again every ten seconds, and what it \
+                         misses is copied then"
+                    );
+                    self.note(wall, ErrorCode::Io, message);
+                }
                 LogEvent::Abandoned { segment, error } => {
                     let segment = segment.display();
                     let message = format!(
@@ -299,7 +307,7 @@ impl Route {
     pub(crate) fn install_sink(&mut self, sink: Sink, config: RouteConfig) {
         self.dirty = true;
         self.paused = config.paused;
-        let options = config.log_options();
+        let options = config.log_options(&self.name);
         self.log
             .set_bounds(options.segment_bytes, options.retain)
             .expect("the configuration was checked against the same bounds");

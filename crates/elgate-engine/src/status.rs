@@ -115,6 +115,15 @@ fn code_name<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(code.row().name)
 }
 
+/// The second copy of a route's log.
+#[derive(Debug, Clone, Serialize)]
+pub struct MirrorStatus {
+    /// Why it is not written to, if that is so.
+    pub trouble: Option<String>,
+    /// Segments of which it may lack something.
+    pub segments_behind: u64,
+}
+
 /// A histogram, as Prometheus wants it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Buckets {
@@ -161,6 +170,9 @@ pub struct RouteStatus {
     pub backlog_bytes: u64,
     /// Segments left after a failed write or sync.
     pub abandoned_segments_total: u64,
+    /// How the second copy of the log is, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorStatus>,
     pub last_error: Option<LastError>,
     /// The last damage found in the log since the engine was opened.
     pub damage: Option<LastError>,

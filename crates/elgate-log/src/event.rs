@@ -48,6 +48,14 @@ pub enum LogEvent {
         /// How many bytes were given back.
         bytes: u64,
     },
+    /// The mirror cannot be written; the log goes on without. Tried again every ten seconds, and
+    /// what it misses is copied then.
+    MirrorLost {
+        /// What the operating system said.
+        error: IoFault,
+    },
+    /// The mirror is written again.
+    MirrorRegained,
     /// A chore failed that nothing depends on at once: preparing the next segment early, or
     /// removing old ones. Tried again later.
     ChoreFailed {

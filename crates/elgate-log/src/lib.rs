@@ -11,6 +11,7 @@
 //! | what happens after a crash? | `recovery.rs`, `plan.rs`, `damage.rs`, `sources.rs`, `quarantine.rs` |
 //! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `reader/follow.rs`, `describe.rs` |
 //! | when do files come and go? | `preparer.rs`, `retention.rs` |
+//! | what is in the second directory? | `mirror.rs`, `writer/mirror.rs` |
 //!
 //! The layouts and rules are those of RFC 0001, section 4.
 
@@ -27,6 +28,7 @@ mod event;
 mod head;
 #[allow(dead_code, reason = "writer and readers take it up next")]
 mod index;
+mod mirror;
 mod naming;
 mod options;
 mod plan;
@@ -56,5 +58,5 @@ pub use reader::{GapReason, LogReader, ReadBatch, ReadFrom, RecordBatch};
 pub use record::{Record, Records};
 pub use recovery::{Recovery, open};
 pub use sources::SourceSpan;
-pub use stats::{Histogram, LogStats, SYNC_RECORDS_BOUNDS, WRITE_TIME_BOUNDS_US};
+pub use stats::{Histogram, LogStats, MirrorStats, SYNC_RECORDS_BOUNDS, WRITE_TIME_BOUNDS_US};
 pub use writer::LogWriter;

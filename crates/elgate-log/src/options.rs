@@ -5,6 +5,7 @@ use crate::index::FOOTER_BYTES;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_types::FlushMode;
 use elgate_types::limits::BLOCK_BYTES;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How much of what every reader has passed is kept. `None` sets no bound, so with both `None`
@@ -37,6 +38,9 @@ pub struct LogOptions {
     pub tail_cache_bytes: usize,
     /// What is kept of what every reader has passed.
     pub retain: Retention,
+    /// A directory, best on another device, that gets the same segments. What is acknowledged
+    /// is in both, as long as it can be written. The directory above it must exist.
+    pub mirror: Option<PathBuf>,
     /// Bypass the page cache. Falls back to buffered writes where the file system refuses.
     pub direct: bool,
 }
@@ -51,6 +55,7 @@ impl Default for LogOptions {
             small_writes_in_flight_max: 2,
             tail_cache_bytes: 4 * 1024 * 1024,
             retain: Retention::default(),
+            mirror: None,
             direct: true,
         }
     }

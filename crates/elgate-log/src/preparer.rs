@@ -15,13 +15,14 @@
 //! Blocking; run through `Op::Blocking`.
 
 use crate::error::{AtPath, IoFault};
+use crate::mirror;
 use crate::naming;
 use crate::quarantine::remove_if_there;
 use crate::segment_file::open_segment;
 use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use elgate_io::{Buffer, File, OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
-use elgate_types::{RouteName, WallTime, kill_site};
+use elgate_types::{RouteName, kill_site};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
     pub(crate) dir: PathBuf,
+    /// Where the segment's twin goes, if there is to be one.
+    pub(crate) mirror: Option<PathBuf>,
     pub(crate) route: RouteName,
     pub(crate) log_id: u128,
     pub(crate) sequence: u64,
@@ -55,17 +58,52 @@ pub(crate) struct Prepared {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
+    /// The same file in the mirror, or why it is not there; `None` if the log has no mirror.
+    pub(crate) twin: Option<Result<File, IoFault>>,
 }
 
 impl Order {
-    /// Carries it out. A segment that could not be finished leaves nothing behind.
+    /// Carries it out. A segment that could not be finished leaves nothing behind. A mirror that
+    /// fails does not keep the segment from being prepared.
     pub(crate) fn prepare(&self, platform: &dyn Platform) -> Result<Prepared, IoFault> {
         for path in &self.discard {
             remove_if_there(platform, path)?;
+            if let (Some(mirror), Some(name)) = (&self.mirror, path.file_name()) {
+                // The mirror's own trouble is told by what is written to it.
+                drop(platform.remove(&mirror.join(name)));
+            }
         }
-        let unfinished = self.dir.join(naming::PREPARING);
+        let created = platform.wall_time();
+        let entries = platform.list(&self.dir).at("list", &self.dir)?;
+        let taken = entries.iter().map(|entry| entry.name.as_str());
+        let path = self.dir.join(naming::next_segment(&self.route, created, taken));
+        let mut header = SegmentHeader {
+            log_id: self.log_id,
+            sequence: self.sequence,
+            segment_bytes: self.segment_bytes,
+            salt: salt(self.log_id, self.sequence),
+            is_recycled: false,
+            created,
+            route: self.route.clone(),
+        };
+        let file = self.make(platform, &mut header, &path)?;
+        kill_site::pass("log.segment.prepared");
+        let twin = |mirror: &PathBuf| {
+            mirror::blank_twin(platform, mirror, &path, &header, self.direct, self.fill)
+        };
+        let twin = self.mirror.as_ref().map(twin);
+        Ok(Prepared { file, path, header, twin })
+    }
+
+    fn make(
+        &self,
+        platform: &dyn Platform,
+        header: &mut SegmentHeader,
+        path: &Path,
+    ) -> Result<File, IoFault> {
         if let Some(retired) = &self.reuse {
-            let result = self.recycle(platform, retired, &unfinished);
+            header.is_recycled = true;
+            let result = recycle(platform, retired, header, path, self.direct);
             kill_site::pass("log.segment.recycled");
             if result.is_ok() {
                 return result;
@@ -73,84 +111,81 @@ impl Order {
             // Whatever was wrong with that file, a new one does not need it.
             drop(platform.remove(retired));
         }
-        let result = self.create(platform, &unfinished);
-        if result.is_err() {
-            // What matters is the first error; a leftover is overwritten by the next attempt.
-            drop(platform.remove(&unfinished));
-        }
-        result
+        header.is_recycled = false;
+        create(platform, header, path, self.direct, self.fill)
     }
+}
 
-    fn recycle(
-        &self,
-        platform: &dyn Platform,
-        retired: &Path,
-        unfinished: &Path,
-    ) -> Result<Prepared, IoFault> {
-        platform.rename(retired, unfinished).at("rename a retired segment to", unfinished)?;
-        let file = open_segment(platform, unfinished, true, self.direct).at("open", unfinished)?;
-        let bytes = platform.size(&file).at("inspect", unfinished)?;
-        if bytes != self.segment_bytes {
+/// Makes a segment of a retired one. A failure leaves either the retired file or nothing.
+pub(crate) fn recycle(
+    platform: &dyn Platform,
+    retired: &Path,
+    header: &SegmentHeader,
+    path: &Path,
+    direct: bool,
+) -> Result<File, IoFault> {
+    let unfinished = path.with_file_name(naming::PREPARING);
+    platform.rename(retired, &unfinished).at("rename a retired segment to", &unfinished)?;
+    let recycled = || {
+        let file = open_segment(platform, &unfinished, true, direct).at("open", &unfinished)?;
+        let bytes = platform.size(&file).at("inspect", &unfinished)?;
+        if bytes != header.segment_bytes {
             let error = io::Error::new(io::ErrorKind::InvalidData, "it has another size");
-            return Err(error).at("use again", unfinished);
+            return Err(error).at("use again", &unfinished);
         }
-        self.finish(platform, file, unfinished, true)
-    }
+        finish(platform, file, header, &unfinished, path)
+    };
+    recycled().inspect_err(|_| drop(platform.remove(&unfinished)))
+}
 
-    fn create(&self, platform: &dyn Platform, unfinished: &Path) -> Result<Prepared, IoFault> {
-        let file = create_segment(platform, unfinished, self.direct).at("create", unfinished)?;
-        platform.set_size(&file, 0).at("truncate", unfinished)?;
-        let allocated = match self.fill {
+/// Makes a segment of nothing. A failure leaves nothing.
+pub(crate) fn create(
+    platform: &dyn Platform,
+    header: &SegmentHeader,
+    path: &Path,
+    direct: bool,
+    fill: Fill,
+) -> Result<File, IoFault> {
+    let unfinished = path.with_file_name(naming::PREPARING);
+    let created = || {
+        let file = create_segment(platform, &unfinished, direct).at("create", &unfinished)?;
+        platform.set_size(&file, 0).at("truncate", &unfinished)?;
+        let allocated = match fill {
             Fill::Zeros => false,
             // A file system that cannot allocate can still be filled.
-            Fill::Allocated => match platform.allocate(&file, self.segment_bytes) {
+            Fill::Allocated => match platform.allocate(&file, header.segment_bytes) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => false,
-                result => result.map(|()| true).at("allocate", unfinished)?,
+                result => result.map(|()| true).at("allocate", &unfinished)?,
             },
         };
         if !allocated {
-            platform.zero_fill(&file, 0, self.segment_bytes).at("fill", unfinished)?;
+            platform.zero_fill(&file, 0, header.segment_bytes).at("fill", &unfinished)?;
         }
-        platform.sync(&file).at("sync", unfinished)?;
-        self.finish(platform, file, unfinished, false)
-    }
+        platform.sync(&file).at("sync", &unfinished)?;
+        finish(platform, file, header, &unfinished, path)
+    };
+    // What matters is the first error; a leftover is overwritten by the next attempt.
+    created().inspect_err(|_| drop(platform.remove(&unfinished)))
+}
 
-    /// Header and name.
-    fn finish(
-        &self,
-        platform: &dyn Platform,
-        file: File,
-        unfinished: &Path,
-        is_recycled: bool,
-    ) -> Result<Prepared, IoFault> {
-        let created = platform.wall_time();
-        let header = SegmentHeader {
-            log_id: self.log_id,
-            sequence: self.sequence,
-            segment_bytes: self.segment_bytes,
-            salt: salt(self.log_id, self.sequence),
-            is_recycled,
-            created,
-            route: self.route.clone(),
-        };
-        // A copy in aligned memory: the file may be open past the page cache.
-        let mut blocks = Buffer::with_capacity(SEGMENT_HEADER_BYTES + BLOCK_BYTES);
-        blocks.extend(&header.encode());
-        blocks.extend_zeros(BLOCK_BYTES);
-        platform.write_at(&file, 0, &blocks, false).at("write", unfinished)?;
-        platform.sync(&file).at("sync", unfinished)?;
-        let path = self.dir.join(self.name(platform, created)?);
-        platform.rename(unfinished, &path).at("rename a segment to", &path)?;
-        platform.sync_directory(&self.dir).at("sync", &self.dir)?;
-        kill_site::pass("log.segment.prepared");
-        Ok(Prepared { file, path, header })
-    }
-
-    fn name(&self, platform: &dyn Platform, created: WallTime) -> Result<String, IoFault> {
-        let entries = platform.list(&self.dir).at("list", &self.dir)?;
-        let taken = entries.iter().map(|entry| entry.name.as_str());
-        Ok(naming::next_segment(&self.route, created, taken))
-    }
+/// Header and name.
+fn finish(
+    platform: &dyn Platform,
+    file: File,
+    header: &SegmentHeader,
+    unfinished: &Path,
+    path: &Path,
+) -> Result<File, IoFault> {
+    // A copy in aligned memory: the file may be open past the page cache.
+    let mut blocks = Buffer::with_capacity(SEGMENT_HEADER_BYTES + BLOCK_BYTES);
+    blocks.extend(&header.encode());
+    blocks.extend_zeros(BLOCK_BYTES);
+    platform.write_at(&file, 0, &blocks, false).at("write", unfinished)?;
+    platform.sync(&file).at("sync", unfinished)?;
+    platform.rename(unfinished, path).at("rename a segment to", path)?;
+    let dir = path.parent().unwrap_or(path);
+    platform.sync_directory(dir).at("sync", dir)?;
+    Ok(file)
 }
 
 /// The salt of a segment's checksums. No two of a log's first 2^32 segments share one (an odd

@@ -107,6 +107,9 @@ pub fn open(
         active: None,
         spares: VecDeque::new(),
         segments: spans(&catalog, plan.last_used),
+        mirror: None,
+        twin_ops: VecDeque::new(),
+        roll_wanted: false,
         reusable,
         discard: Vec::new(),
         next_sequence: last_sequence.max(marks.map_or(0, |marks| marks.active_sequence)) + 1,
@@ -139,6 +142,7 @@ pub fn open(
     };
     let resume = plan.resume_at.zip(plan.footer);
     writer.choose_segments(platform, &catalog, plan.last_used, resume)?;
+    writer.join_mirror(platform);
     let start_time = process_start_time();
     if let Some(active) = &writer.active {
         writer.head.begin_index(active.sequence, active.footer.index.entries());
@@ -244,13 +248,14 @@ impl LogWriter {
             }
             let file = open_segment(platform, &entry.path, true, direct).at("open", &entry.path)?;
             let (path, header) = (entry.path.clone(), entry.header.clone());
-            self.spares.push_back(Prepared { file, path, header });
+            self.spares.push_back(Prepared { file, path, header, twin: None });
         }
         let last = last_used.map(|index| &catalog.entries[index]);
         let resumable = last.filter(|last| !last.is_truncated());
         if let (Some(entry), Some((offset, footer))) = (resumable, resume) {
             self.active = Some(Active {
                 file: open_segment(platform, &entry.path, true, direct).at("open", &entry.path)?,
+                twin: None,
                 path: entry.path.clone(),
                 sequence: entry.header.sequence,
                 salt: entry.header.salt,
@@ -265,6 +270,7 @@ impl LogWriter {
         if self.spares.is_empty() {
             let order = Order {
                 dir: self.dir.clone(),
+                mirror: self.options.mirror.clone(),
                 route: self.route.clone(),
                 log_id: self.log_id,
                 sequence: self.next_sequence,

@@ -3,6 +3,7 @@
 
 use crate::cursor::list_cursors;
 use crate::error::{AtPath, CursorError, IoFault};
+use crate::mirror::twin_path;
 use crate::naming::retired_path;
 use crate::options::Retention;
 use crate::quarantine::remove_if_there;
@@ -25,6 +26,8 @@ pub(crate) struct Candidate {
 #[derive(Debug)]
 pub(crate) struct Retirement {
     pub(crate) dir: PathBuf,
+    /// Where the twins are.
+    pub(crate) mirror: Option<PathBuf>,
     pub(crate) retain: Retention,
     /// Sealed segments, oldest first.
     pub(crate) candidates: Vec<Candidate>,
@@ -76,6 +79,7 @@ impl Retirement {
                 break;
             }
             self.retire(platform, segment, retired)?;
+            self.retire_twin(platform, segment);
             bytes -= segment.bytes;
             retired.bytes += segment.bytes;
             retired.sequences.push(segment.sequence);
@@ -86,6 +90,18 @@ impl Retirement {
         // Before anything else is written to a file kept for use: a power cut must not bring its
         // old name back.
         platform.sync_directory(&self.dir).at("sync", &self.dir)
+    }
+
+    /// Keeps or removes the twin, too. What fails here is the mirror's trouble, and is told by
+    /// what is written to it; a twin that stays is of no segment and does no harm.
+    fn retire_twin(&self, platform: &dyn Platform, segment: &Candidate) {
+        let Some(mirror) = &self.mirror else { return };
+        let twin = twin_path(mirror, &segment.path);
+        let retired = retired_path(mirror, 0);
+        if segment.bytes != self.reuse_bytes || platform.rename(&twin, &retired).is_err() {
+            drop(platform.remove(&twin));
+        }
+        drop(platform.sync_directory(mirror));
     }
 
     fn retire(

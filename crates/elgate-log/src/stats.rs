@@ -32,8 +32,19 @@ pub struct LogStats {
     pub abandoned_segments: u64,
     /// Why nothing can be written, if that is so.
     pub parked: Option<String>,
+    /// How the mirror is, if there is one.
+    pub mirror: Option<MirrorStats>,
     /// Memory held for batches and their cache.
     pub memory_bytes: u64,
+}
+
+/// How a log's mirror is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorStats {
+    /// Why it is not written to, if that is so. Tried again every ten seconds.
+    pub trouble: Option<String>,
+    /// Segments that it may lack something of, being copied.
+    pub segments_behind: u64,
 }
 
 /// Upper bounds of [`LogStats::write_times_us`].

@@ -19,12 +19,15 @@
 //! | `commit.rs` | what goes out: writes, syncs, markers; acknowledging them |
 //! | `segments.rs` | which segment it goes to: preparing, rolling, abandoning, parking |
 //! | `retire.rs` | which segments go |
+//! | `mirror.rs` | the same to a second directory |
 
 mod append;
 mod commit;
+mod mirror;
 mod retire;
 mod segments;
 
+use mirror::Pair;
 pub(crate) use retire::SPARES_MAX;
 
 use crate::batch_builder::{Batch, BufferPool, CachedBatch};
@@ -34,7 +37,7 @@ use crate::head::{HeadWriter, Watermarks};
 use crate::index::Footer;
 use crate::options::{LogOptions, Retention};
 use crate::preparer::Prepared;
-use crate::stats::{Counters, LogStats};
+use crate::stats::{Counters, LogStats, MirrorStats};
 use crate::tail_cache::TailCache;
 use elgate_io::{Completion, File, Op};
 use elgate_types::{FlushMode, Lsn, Monotonic, RouteName, WallTime, kill_site};
@@ -83,6 +86,12 @@ pub struct LogWriter {
     pub(crate) next_sequence: u64,
     pub(crate) epoch: u64,
 
+    pub(crate) mirror: Option<Mirror>,
+    /// Operations on the active segment's twin, to be handed out.
+    pub(crate) twin_ops: VecDeque<(u32, Op)>,
+    /// Goes on in another segment though this one has room.
+    pub(crate) roll_wanted: bool,
+
     // Watermarks.
     pub(crate) next_lsn: Lsn,
     pub(crate) visible: Lsn,
@@ -121,6 +130,8 @@ pub struct LogWriter {
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) file: File,
+    /// The same file in the mirror, as long as it has the same bytes.
+    pub(crate) twin: Option<File>,
     pub(crate) path: PathBuf,
     pub(crate) sequence: u64,
     pub(crate) salt: u32,
@@ -138,14 +149,13 @@ pub(crate) struct Active {
 /// A write handed out: a batch, or an idle marker.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    token: u32,
+    pair: Pair,
     batch: Option<Batch>,
     /// Where it goes in the active segment.
     offset: u64,
     bytes: u64,
     /// The durable watermark it states.
     states: Lsn,
-    is_back: bool,
     since: Monotonic,
 }
 
@@ -158,9 +168,21 @@ pub(crate) struct Held {
 
 #[derive(Debug)]
 pub(crate) struct SyncUnderWay {
-    token: u32,
+    pair: Pair,
     /// How many of the held batches it covers.
     batches: usize,
+}
+
+/// Where the twins are, and how they are.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    dir: PathBuf,
+    /// Segments whose twins may lack something, oldest first.
+    behind: VecDeque<PathBuf>,
+    /// Why it is not written to, if that is so.
+    trouble: Option<String>,
+    chore: Option<u32>,
+    chore_at: Option<Monotonic>,
 }
 
 #[derive(Debug)]
@@ -190,12 +212,14 @@ impl LogWriter {
             // Whoever calls again has submitted the write by now.
             kill_site::pass("log.write.submitted");
         }
-        let op = self
-            .next_write(now)
+        let twin_op = self.twin_ops.pop_front();
+        let op = twin_op
+            .or_else(|| self.next_write(now))
             .or_else(|| self.next_sync())
             .or_else(|| self.next_seal())
             .or_else(|| self.next_preparation(now))
-            .or_else(|| self.next_retirement(now));
+            .or_else(|| self.next_retirement(now))
+            .or_else(|| self.next_mirror_chore(now));
         self.count_busy(now);
         self.note_quiet(now);
         self.finish_close();
@@ -207,12 +231,14 @@ impl LogWriter {
         if self.preparing.as_ref().is_some_and(|preparing| preparing.token == token) {
             self.on_prepared(completion, now);
         } else if self.sealing.iter().any(|(sealing, _)| *sealing == token) {
-            self.on_sealed(token, completion);
+            self.on_sealed(token, completion, now);
         } else if self.retiring == Some(token) {
             self.retiring = None;
             self.on_retired(completion, now);
-        } else if self.sync.as_ref().is_some_and(|sync| sync.token == token) {
-            self.on_synced(completion, now);
+        } else if self.mirror.as_ref().is_some_and(|mirror| mirror.chore == Some(token)) {
+            self.on_mirror_chore(completion, now);
+        } else if let Some(side) = self.sync.as_mut().and_then(|sync| sync.pair.take(token)) {
+            self.on_synced(side, completion, now);
         } else {
             self.on_written(token, completion, now);
         }
@@ -236,7 +262,7 @@ impl LogWriter {
             self.preparing.is_none() && (is_needed || self.wants_segment())
         });
         let retire = self.retire_at.filter(|_| self.retiring.is_none() && self.may_retire());
-        [marker, retry, retire].into_iter().flatten().min()
+        [marker, retry, retire, self.mirror_wakeup()].into_iter().flatten().min()
     }
 
     /// Last record that survives a power cut.
@@ -327,6 +353,7 @@ impl LogWriter {
             && self.preparing.is_none()
             && self.retiring.is_none()
             && self.sealing.is_empty()
+            && self.mirror.as_ref().is_none_or(|mirror| mirror.chore.is_none())
             && (!self.closing || (self.held.is_empty() && !self.marker_is_wanted()))
     }
 
@@ -339,6 +366,7 @@ impl LogWriter {
             && self.preparing.is_none()
             && self.retiring.is_none()
             && self.sealing.is_empty()
+            && self.mirror.as_ref().is_none_or(|mirror| mirror.chore.is_none())
     }
 
     /// A snapshot of its figures.
@@ -363,6 +391,10 @@ impl LogWriter {
             writes_in_flight: self.flights.len() as u64,
             abandoned_segments: self.counters.abandoned_segments,
             parked: self.parked.clone(),
+            mirror: self.mirror.as_ref().map(|mirror| MirrorStats {
+                trouble: mirror.trouble.clone(),
+                segments_behind: mirror.behind.len() as u64,
+            }),
             memory_bytes: (memory + self.cache.bytes() + self.pool.bytes()) as u64
                 + self.held_bytes,
         }

@@ -2,7 +2,7 @@
 
 use super::Route;
 use crate::sink::Sink;
-use crate::status::{Buckets, RouteState, RouteStatus};
+use crate::status::{Buckets, MirrorStatus, RouteState, RouteStatus};
 use elgate_log::{Histogram, SYNC_RECORDS_BOUNDS, WRITE_TIME_BOUNDS_US};
 
 impl Route {
@@ -49,6 +49,10 @@ impl Route {
             writes_in_flight: log.writes_in_flight,
             backlog_bytes: log.unwritten_bytes,
             abandoned_segments_total: log.abandoned_segments,
+            mirror: log.mirror.map(|mirror| MirrorStatus {
+                trouble: mirror.trouble,
+                segments_behind: mirror.segments_behind,
+            }),
             last_error: self.last_error.clone(),
             damage: self.damage.clone(),
         }

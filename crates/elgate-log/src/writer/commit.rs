@@ -1,6 +1,7 @@
 //! What goes out: group commits, syncs and idle markers; and what is acknowledged when they
 //! come back.
 
+use super::mirror::{Pair, Side};
 use super::{Flight, Held, LogWriter, SyncUnderWay};
 use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, WINDOW_BYTES};
 use crate::batch_builder::{Batch, CachedBatch};
@@ -63,7 +64,6 @@ impl LogWriter {
     }
 
     fn hand_out(&mut self, now: Monotonic) -> Option<(u32, Op)> {
-        let token = self.token();
         let next_batch = match self.pending.pop_front() {
             Some(batch) => {
                 self.pending_bytes -= batch.write_bytes();
@@ -91,40 +91,37 @@ impl LogWriter {
             span.last_time = batch.as_ref().map_or(span.last_time, Batch::last_time);
         }
         let durable = self.options.flush == FlushMode::Auto || batch.is_none();
-        let op = Op::Write { file: active.file.clone(), offset, durable, buffer };
-        let Op::Write { buffer, .. } = &op else { return None };
-        self.flight_bytes += buffer.len() as u64;
-        self.flights.push_back(Flight {
-            token,
-            batch,
-            offset,
-            bytes: buffer.len() as u64,
-            states: self.durable,
-            is_back: false,
-            since: now,
-        });
+        let (file, bytes) = (active.file.clone(), buffer.len() as u64);
+        let token = self.token();
+        let pair = Pair { own: Some(token), twin: self.mirror_write(offset, &buffer, durable) };
+        self.flight_bytes += bytes;
+        let states = self.durable;
+        self.flights.push_back(Flight { pair, batch, offset, bytes, states, since: now });
         self.write_handed_out = true;
-        Some((token, op))
+        Some((token, Op::Write { file, offset, durable, buffer }))
     }
 
     pub(super) fn on_written(&mut self, token: u32, completion: Completion, now: Monotonic) {
-        let Some(flight) = self.flights.iter_mut().find(|flight| flight.token == token) else {
-            return;
-        };
-        flight.is_back = true;
+        let found = self.flights.iter_mut().find_map(|flight| {
+            let side = flight.pair.take(token)?;
+            Some((side, flight))
+        });
+        let Some((side, flight)) = found else { return };
         let expected = flight.bytes;
         let buffer = completion.buffer.expect("drivers return the buffers of writes");
         match &mut flight.batch {
-            Some(batch) => batch.restore(buffer),
-            None => self.pool.give(buffer),
+            Some(batch) if side == Side::Own => batch.restore(buffer),
+            _ => self.pool.give(buffer),
         }
         let error = match completion.result {
             Ok(Outcome::Bytes(count)) if count as u64 == expected => None,
             Ok(_) => Some(io::Error::new(io::ErrorKind::WriteZero, "the write came up short")),
             Err(error) => Some(error),
         };
-        if let Some(error) = error {
-            self.fail("write", error);
+        match (error, side) {
+            (Some(error), Side::Own) => self.fail("write", error),
+            (Some(error), Side::Twin) => self.lose_twin("write", error, now),
+            (None, _) => {}
         }
         if self.failure.is_none() {
             self.acknowledge(now);
@@ -135,7 +132,7 @@ impl LogWriter {
     /// Takes the flights that are back and have none before them.
     fn acknowledge(&mut self, now: Monotonic) {
         let before = (self.visible, self.durable);
-        while self.flights.front().is_some_and(|flight| flight.is_back) {
+        while self.flights.front().is_some_and(|flight| flight.pair.is_back()) {
             let Some(flight) = self.flights.pop_front() else { break };
             self.flight_bytes -= flight.bytes;
             self.note(&flight);
@@ -218,15 +215,18 @@ impl LogWriter {
         let file = self.active.as_ref()?.file.clone();
         let token = self.token();
         self.sync_wanted = false;
-        self.sync = Some(SyncUnderWay { token, batches: self.held.len() });
+        let pair = Pair { own: Some(token), twin: self.mirror_sync() };
+        self.sync = Some(SyncUnderWay { pair, batches: self.held.len() });
         Some((token, Op::Sync { file }))
     }
 
-    pub(super) fn on_synced(&mut self, completion: Completion, now: Monotonic) {
-        let Some(sync) = self.sync.take() else { return };
-        if let Err(error) = completion.result {
-            self.fail("sync", error);
+    pub(super) fn on_synced(&mut self, side: Side, completion: Completion, now: Monotonic) {
+        match (completion.result, side) {
+            (Err(error), Side::Own) => self.fail("sync", error),
+            (Err(error), Side::Twin) => self.lose_twin("sync", error, now),
+            (Ok(_), _) => {}
         }
+        let Some(sync) = self.sync.take_if(|sync| sync.pair.is_back()) else { return };
         if self.failure.is_some() {
             // A sync that succeeded beside a write that failed proves nothing about the device.
             self.abandon_when_drained(now);

@@ -39,6 +39,7 @@ impl LogWriter {
         self.retire_at = Some(now.after(RETIRE_EVERY));
         let retirement = Retirement {
             dir: self.dir.clone(),
+            mirror: self.options.mirror.clone(),
             retain: self.options.retain,
             candidates: self.candidates(),
             active_bytes: self.active.as_ref().map_or(0, |active| active.bytes),

@@ -22,7 +22,8 @@ impl LogWriter {
     /// Makes sure that the active segment has room for `bytes`. `false`: not yet.
     pub(super) fn find_room(&mut self, bytes: usize, now: Monotonic) -> bool {
         if let Some(active) = &self.active {
-            if active.offset + bytes as u64 <= active.usable_end {
+            let rolls_early = self.roll_wanted && !self.spares.is_empty();
+            if active.offset + bytes as u64 <= active.usable_end && !rolls_early {
                 return true;
             }
             // All of a segment is stable before the next one begins: so a hole in any but the
@@ -42,7 +43,7 @@ impl LogWriter {
         // A spare that somebody has truncated may be too short; it is passed over.
         while let Some(spare) = self.spares.pop_front() {
             if spare.header.usable_end() >= (SEGMENT_HEADER_BYTES + bytes) as u64 {
-                self.enter(spare);
+                self.enter(spare, now);
                 return true;
             }
         }
@@ -50,10 +51,15 @@ impl LogWriter {
         false
     }
 
-    fn enter(&mut self, spare: Prepared) {
+    fn enter(&mut self, spare: Prepared, now: Monotonic) {
         kill_site::pass("log.roll");
-        self.unsealed.extend(self.active.take());
-        let Prepared { file, path, header } = spare;
+        self.roll_wanted = false;
+        if let Some(left) = self.active.take() {
+            self.mirror_later(&left, now);
+            self.unsealed.push_back(left);
+        }
+        let Prepared { file, path, header, twin } = spare;
+        let twin = self.take_twin(twin, now);
         self.segments.push_back(SegmentSpan {
             sequence: header.sequence,
             path: path.clone(),
@@ -65,6 +71,7 @@ impl LogWriter {
             .push_back(LogEvent::Rolled { segment: path.clone(), sequence: header.sequence });
         self.active = Some(Active {
             file,
+            twin,
             path,
             sequence: header.sequence,
             salt: header.salt,
@@ -74,6 +81,7 @@ impl LogWriter {
             is_kept: false,
             footer: Footer::new(&header),
         });
+        self.remember_active();
         self.head.begin_index(header.sequence, &[]);
         self.segment_wanted = false;
         self.retry_at = None;
@@ -86,12 +94,13 @@ impl LogWriter {
         let full = self.unsealed.pop_front()?;
         let mut buffer = self.pool.take(FOOTER_BYTES);
         full.footer.encode(full.salt, &mut buffer);
+        self.mirror_footer(&full, &buffer);
         let token = self.token();
         self.sealing.push((token, full.path));
         Some((token, Op::Write { file: full.file, offset: full.usable_end, buffer, durable: true }))
     }
 
-    pub(super) fn on_sealed(&mut self, token: u32, completion: Completion) {
+    pub(super) fn on_sealed(&mut self, token: u32, completion: Completion, now: Monotonic) {
         self.pool.give(completion.buffer);
         let Some(at) = self.sealing.iter().position(|(sealing, _)| *sealing == token) else {
             return;
@@ -99,6 +108,7 @@ impl LogWriter {
         let (_, path) = self.sealing.swap_remove(at);
         if let Err(error) = completion.result {
             // Its batches are stable; finding one there takes a little longer.
+            self.twin_unfinished(&path, now);
             let error = IoFault { doing: "write the footer of", path, error };
             self.events.push_back(LogEvent::ChoreFailed { error });
         }
@@ -108,7 +118,7 @@ impl LogWriter {
     pub(super) fn wants_segment(&self) -> bool {
         let is_half_full =
             self.active.as_ref().is_some_and(|active| active.offset * 2 >= active.bytes);
-        let is_needed = self.segment_wanted || self.parked.is_some();
+        let is_needed = self.segment_wanted || self.roll_wanted || self.parked.is_some();
         self.spares.is_empty() && (is_needed || (is_half_full && !self.closing))
     }
 
@@ -121,6 +131,7 @@ impl LogWriter {
         }
         let order = Order {
             dir: self.dir.clone(),
+            mirror: self.options.mirror.clone(),
             route: self.route.clone(),
             log_id: self.log_id,
             sequence: self.next_sequence,
@@ -180,7 +191,8 @@ impl LogWriter {
     /// After a failure, once nothing is under way: leaves the segment, and puts everything that
     /// is not stable back in line.
     pub(super) fn abandon_when_drained(&mut self, now: Monotonic) {
-        let drained = self.sync.is_none() && self.flights.iter().all(|flight| flight.is_back);
+        let drained =
+            self.sync.is_none() && self.flights.iter().all(|flight| flight.pair.is_back());
         let Some(fault) = self.failure.take_if(|_| drained) else { return };
         let flights = std::mem::take(&mut self.flights);
         let held = std::mem::take(&mut self.held);
@@ -213,6 +225,7 @@ impl LogWriter {
             error: io::Error::new(fault.error.kind(), fault.error.to_string()),
         };
         self.events.push_back(LogEvent::Abandoned { segment: active.path.clone(), error });
+        self.mirror_later(&active, now);
         if !active.is_kept {
             // Nothing was acknowledged in it and everything in it is in memory: the file can go.
             // The device has refused a segment from its first write on, so it is given time.

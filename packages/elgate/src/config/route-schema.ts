@@ -1,6 +1,6 @@
 // One route's settings: what may be said, what contradicts, and what stands in for the unsaid.
 
-import { resolve, sep } from 'node:path';
+import { isAbsolute, resolve, sep } from 'node:path';
 import type { KeyPath } from './document.js';
 import type { Origin } from './layers.js';
 import { Section } from './section.js';
@@ -21,6 +21,8 @@ export interface RouteConfig {
   flush: 'auto' | 'manual' | 'none';
   segment_bytes: number;
   retain: { max_bytes: number | null; max_age_s: number | null };
+  /** Absolute. */
+  mirror?: string;
   paused: boolean;
 }
 
@@ -38,6 +40,7 @@ const COMMON = [
   'flush',
   'segment_bytes',
   'retain',
+  'mirror',
   'paused',
 ] as const;
 const FILE_ONLY = ['path', 'framing'] as const;
@@ -72,6 +75,7 @@ export function parseRoute(
     flush: section.oneOf('flush', ['auto', 'manual', 'none']) ?? 'auto',
     segment_bytes: segmentBytes,
     retain: retain(section, segmentBytes),
+    ...mirror(section),
     paused: section.boolean('paused', false),
   };
 }
@@ -161,6 +165,13 @@ function retain(section: Section, segmentBytes: number): RouteConfig['retain'] {
     );
   }
   return { max_bytes: bytes || null, max_age_s: age || null };
+}
+
+function mirror(section: Section): Pick<RouteConfig, 'mirror'> {
+  const path = section.string('mirror');
+  if (path === undefined) return {};
+  if (!isAbsolute(path)) section.fail('mirror', `${JSON.stringify(path)} is not an absolute path`);
+  return { mirror: path };
 }
 
 /** Two routes that would write the same file, if there are any. */

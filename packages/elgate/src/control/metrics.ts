@@ -61,6 +61,15 @@ function histogram(name: string, help: string, values: (route: RouteStatus) => B
   return { type: 'histogram', name, help, collect };
 }
 
+/** Of routes with a second copy of their log. */
+function mirrored(name: string, help: string, value: (mirror: NonNullable<RouteStatus['mirror']>) => number): Definition {
+  const collect = (status: EngineStatus) =>
+    status.routes.flatMap(({ name: route, mirror }) =>
+      mirror === undefined ? [] : [{ labels: { route }, value: value(mirror) }],
+    );
+  return { type: 'gauge', name, help, collect };
+}
+
 const DEFINITIONS: readonly Definition[] = [
   {
     type: 'gauge',
@@ -153,6 +162,16 @@ const DEFINITIONS: readonly Definition[] = [
     'elgate_disk_backlog_bytes',
     'Bytes taken and not yet handed to the device.',
     (route) => route.backlog_bytes,
+  ),
+  mirrored(
+    'elgate_mirror_in_sync',
+    '1 while what is acknowledged is in the second copy of the log, too.',
+    ({ trouble, segments_behind }) => (trouble === null && segments_behind === 0 ? 1 : 0),
+  ),
+  mirrored(
+    'elgate_mirror_segments_behind',
+    'Segments that the second copy may lack something of.',
+    ({ segments_behind }) => segments_behind,
   ),
   perRoute(
     'counter',

@@ -156,6 +156,8 @@ export interface RouteStatus {
   backlog_bytes: number;
   /** Segments left after a failed write or sync. */
   abandoned_segments_total: number;
+  /** The second copy of the log, where the route has one. */
+  mirror?: { trouble: string | null; segments_behind: number };
   last_error: { at_us: number; code: string; message: string } | null;
 }
 
