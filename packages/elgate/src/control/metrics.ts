@@ -62,7 +62,11 @@ function histogram(name: string, help: string, values: (route: RouteStatus) => B
 }
 
 /** Of routes with a second copy of their log. */
-function mirrored(name: string, help: string, value: (mirror: NonNullable<RouteStatus['mirror']>) => number): Definition {
+function mirrored(
+  name: string,
+  help: string,
+  value: (mirror: NonNullable<RouteStatus['mirror']>) => number,
+): Definition {
   const collect = (status: EngineStatus) =>
     status.routes.flatMap(({ name: route, mirror }) =>
       mirror === undefined ? [] : [{ labels: { route }, value: value(mirror) }],
