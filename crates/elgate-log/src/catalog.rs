@@ -1,12 +1,18 @@
-//! Which segments a directory holds, whose they are, and where each begins.
+//! Which segments a directory holds, whose they are, and where each begins: looked at when asked.
+//!
+//! Names sort as segments follow each other, so of a log of any size only the oldest segment and
+//! the newest ones are opened to know where it begins and ends. Should anything seen contradict
+//! the order of the names (somebody has renamed or copied files), every header is read, and the
+//! headers' order counts.
 
-use crate::damage::{Aftermath, batch_header};
+use crate::damage::{Aftermath, Suspicion};
 use crate::error::{AtPath, IoFault};
 use crate::naming;
 use crate::segment_file::SegmentFile;
 use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use elgate_io::Platform;
-use elgate_types::{Lsn, RouteName};
+use elgate_types::limits::BLOCK_BYTES;
+use elgate_types::{Lsn, RouteName, WallTime};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,23 +26,76 @@ pub struct IgnoredFile {
     pub reason: String,
 }
 
-/// A segment of the log.
+/// A segment's file.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) path: PathBuf,
-    pub(crate) header: SegmentHeader,
+    name: String,
     /// The file's size.
     pub(crate) file_bytes: u64,
-    /// First LSN of the first valid batch seen in it.
-    pub(crate) first_lsn: Option<Lsn>,
-    /// Whether something other than a valid batch comes before that: damage, or a torn write.
-    pub(crate) begins_damaged: bool,
+    look: Look,
+}
+
+#[derive(Debug, Clone)]
+enum Look {
+    NotYet,
+    /// No segment of this log, or there no more.
+    Useless,
+    At(Segment),
+}
+
+/// What the first blocks of a segment say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    begin: Begin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// A batch with this first LSN, judged by its header.
+    Batch(Lsn),
+    /// Zeros.
+    Blank,
+    /// Something that is no batch of this segment.
+    Other,
+    /// As before, or zeros where a batch should be; and the first LSN of the first valid batch.
+    Damaged(Option<Lsn>),
 }
 
 impl Entry {
+    fn seen(&self) -> Option<&Segment> {
+        match &self.look {
+            Look::At(segment) => Some(segment),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The header, if it was looked at.
+    pub(crate) fn header(&self) -> Option<&SegmentHeader> {
+        self.seen().map(|segment| &segment.header)
+    }
+
+    /// Whether nobody has looked at it yet.
+    pub(crate) fn is_unseen(&self) -> bool {
+        matches!(self.look, Look::NotYet)
+    }
+
+    /// The first LSN of the batch that it begins with, if it was looked at and does.
+    pub(crate) fn begins_at(&self) -> Option<Lsn> {
+        match self.seen()?.begin {
+            Begin::Batch(first) => Some(first),
+            _ => None,
+        }
+    }
+
     /// Whether the file is shorter than it was made: nothing is written to it any more.
     pub(crate) fn is_truncated(&self) -> bool {
-        self.file_bytes < self.header.segment_bytes
+        self.header().is_some_and(|header| self.file_bytes < header.segment_bytes)
     }
 }
 
@@ -46,163 +105,479 @@ pub(crate) struct Catalog {
     pub(crate) log_id: Option<u128>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) ignored: Vec<IgnoredFile>,
-    /// Every `.wal` name in the directory at the last look.
-    names: Vec<String>,
+    /// The last segment that begins with a batch. Those behind it have been looked at.
+    last_begun: Option<usize>,
+    /// Something seen contradicts the order of the entries.
+    is_disordered: bool,
+    /// Every `.wal` file in the directory at the last look, by name.
+    files: Vec<(String, u64)>,
+}
+
+/// Of which log and route segments count.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted<'a> {
+    /// Of several logs, this one if it is there; else the one with most segments.
+    pub(crate) log_id: Option<u128>,
+    pub(crate) route: Option<&'a RouteName>,
 }
 
 impl Catalog {
-    /// Looks at a directory. Of several logs in it, the one that `preferred` names counts, else
-    /// the one with most segments.
+    /// Looks at a directory: at the oldest segment, and at the newest ones back to the last that
+    /// begins with a batch.
     pub(crate) fn load(
         platform: &dyn Platform,
         dir: &Path,
-        preferred: Option<u128>,
-        route: Option<&RouteName>,
+        wanted: Wanted<'_>,
     ) -> Result<Self, IoFault> {
-        let mut catalog = Self::default();
-        let mut found = catalog.read_headers(platform, dir, route)?;
-        let mut counts: BTreeMap<u128, usize> = BTreeMap::new();
-        for entry in &found {
-            *counts.entry(entry.header.log_id).or_default() += 1;
-        }
-        let most = counts.iter().max_by_key(|(_, count)| **count).map(|(id, _)| *id);
-        catalog.log_id = preferred.filter(|id| counts.contains_key(id)).or(most);
-        found.sort_by(|left, right| {
-            (left.header.sequence, &left.path).cmp(&(right.header.sequence, &right.path))
-        });
-        for entry in found {
-            if Some(entry.header.log_id) != catalog.log_id {
-                catalog.ignore(&entry.path, "it belongs to another log");
-            } else if catalog
-                .entries
-                .last()
-                .is_some_and(|last| last.header.sequence == entry.header.sequence)
-            {
-                catalog.ignore(&entry.path, "it is a copy of another segment here");
-            } else {
-                catalog.entries.push(entry);
-            }
-        }
-        for index in 0..catalog.entries.len() {
-            catalog.find_first(platform, index)?;
+        let mut catalog = Self { files: list(platform, dir)?, ..Self::default() };
+        if !catalog.is_in_order_of_names(platform, dir, wanted)? {
+            catalog = Self { files: catalog.files, ..Self::default() };
+            catalog.look_at_all(platform, dir, wanted)?;
         }
         Ok(catalog)
     }
 
-    fn read_headers(
+    /// Takes the order of names for that of segments. `false`: that does not hold.
+    fn is_in_order_of_names(
         &mut self,
         platform: &dyn Platform,
         dir: &Path,
-        route: Option<&RouteName>,
-    ) -> Result<Vec<Entry>, IoFault> {
-        let mut found = Vec::new();
-        for file in platform.list(dir).at("list", dir)? {
-            if file.is_directory || !naming::is_segment(&file.name) {
-                continue;
-            }
-            let path = dir.join(&file.name);
-            self.names.push(file.name);
-            let opened = match SegmentFile::open(platform, &path, true) {
-                // Removed by retention since it was listed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                result => result.at("read", &path)?,
-            };
-            match opened {
-                Err(fault) => self.ignore(&path, &fault.to_string()),
-                Ok(segment) if route.is_some_and(|route| segment.header.route != *route) => {
-                    self.ignore(&path, &format!("it belongs to route {}", segment.header.route));
-                }
-                Ok(segment) => found.push(Entry {
-                    path,
-                    header: segment.header,
-                    file_bytes: file.bytes,
-                    first_lsn: None,
-                    begins_damaged: false,
-                }),
+        wanted: Wanted<'_>,
+    ) -> Result<bool, IoFault> {
+        let mut ordered = Vec::new();
+        for (name, bytes) in self.files.clone() {
+            let entry = Entry::new(dir, name, bytes);
+            match naming::segment_order(&entry.name) {
+                Some(order) => ordered.push((order, entry)),
+                None => match look(platform, &entry.path)? {
+                    Ok(_) => return Ok(false),
+                    Err(Some(reason)) => self.ignore(&entry.path, &reason),
+                    Err(None) => {}
+                },
             }
         }
-        Ok(found)
+        ordered.sort_by_key(|(order, _)| *order);
+        if ordered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Ok(false);
+        }
+        self.entries = ordered.into_iter().map(|(_, entry)| entry).collect();
+        let Some(newest) = self.entries.len().checked_sub(1) else { return Ok(true) };
+        for index in [newest, 0] {
+            let entry = &mut self.entries[index];
+            let Ok(segment) = look(platform, &entry.path)? else { return Ok(false) };
+            let log_id = *self.log_id.get_or_insert(segment.header.log_id);
+            let is_of_route = wanted.route.is_none_or(|route| segment.header.route == *route);
+            if segment.header.log_id != log_id || !is_of_route {
+                return Ok(false);
+            }
+            entry.look = Look::At(segment);
+        }
+        self.check_order(newest);
+        if wanted.log_id.is_some() && wanted.log_id != self.log_id {
+            return Ok(false);
+        }
+        self.find_last_begun(platform)?;
+        let is_whole = |entry: &Entry| !matches!(entry.look, Look::Useless);
+        Ok(!self.is_disordered && self.entries.iter().all(is_whole))
+    }
+
+    /// Reads every header.
+    fn look_at_all(
+        &mut self,
+        platform: &dyn Platform,
+        dir: &Path,
+        wanted: Wanted<'_>,
+    ) -> Result<(), IoFault> {
+        let mut found = Vec::new();
+        for (name, bytes) in self.files.clone() {
+            let mut entry = Entry::new(dir, name, bytes);
+            match look(platform, &entry.path)? {
+                Err(Some(reason)) => self.ignore(&entry.path, &reason),
+                Err(None) => {}
+                Ok(it) if wanted.route.is_some_and(|route| it.header.route != *route) => {
+                    let reason = format!("it belongs to route {}", it.header.route);
+                    self.ignore(&entry.path, &reason);
+                }
+                Ok(segment) => {
+                    let of = (segment.header.log_id, segment.header.sequence);
+                    entry.look = Look::At(segment);
+                    found.push((of, entry));
+                }
+            }
+        }
+        let mut counts: BTreeMap<u128, usize> = BTreeMap::new();
+        for ((log_id, _), _) in &found {
+            *counts.entry(*log_id).or_default() += 1;
+        }
+        let most = counts.iter().max_by_key(|(_, count)| **count).map(|(id, _)| *id);
+        self.log_id = wanted.log_id.filter(|id| counts.contains_key(id)).or(most);
+        found.sort_by(|(left_of, left), (right_of, right)| {
+            (left_of.1, &left.name).cmp(&(right_of.1, &right.name))
+        });
+        let mut last = 0;
+        for ((log_id, sequence), entry) in found {
+            if Some(log_id) != self.log_id {
+                self.ignore(&entry.path, "it belongs to another log");
+            } else if sequence == last {
+                self.ignore(&entry.path, "it is a copy of another segment here");
+            } else {
+                last = sequence;
+                self.entries.push(entry);
+            }
+        }
+        self.find_last_begun(platform)
     }
 
     fn ignore(&mut self, path: &Path, reason: &str) {
         self.ignored.push(IgnoredFile { path: path.to_owned(), reason: reason.to_owned() });
     }
 
-    /// Reads where a segment begins from its first batch, judged by the batch's header.
-    fn find_first(&mut self, platform: &dyn Platform, index: usize) -> Result<(), IoFault> {
-        let entry = &mut self.entries[index];
-        let Some(mut file) = reopen(platform, entry)? else { return Ok(()) };
-        let header = batch_header(platform, &mut file, SEGMENT_HEADER_BYTES as u64);
-        entry.first_lsn = header.at("read", &entry.path)?.map(|header| header.first_lsn);
+    fn find_last_begun(&mut self, platform: &dyn Platform) -> Result<(), IoFault> {
+        self.last_begun = None;
+        for index in (0..self.entries.len()).rev() {
+            self.see(platform, index)?;
+            if self.entries[index].begins_at().is_some() {
+                self.last_begun = Some(index);
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// Looks again: new segments appear, removed ones vanish, and a prepared one may have begun.
-    pub(crate) fn refresh(&mut self, platform: &dyn Platform, dir: &Path) -> Result<(), IoFault> {
-        let mut names: Vec<String> = Vec::new();
-        for file in platform.list(dir).at("list", dir)? {
-            if !file.is_directory && naming::is_segment(&file.name) {
-                names.push(file.name);
+    /// Looks at a segment, if nobody has yet. `None`: it is not one of this log's, or gone.
+    pub(crate) fn see(
+        &mut self,
+        platform: &dyn Platform,
+        index: usize,
+    ) -> Result<Option<&SegmentHeader>, IoFault> {
+        if self.entries[index].is_unseen() {
+            let path = self.entries[index].path.clone();
+            let useless = match look(platform, &path)? {
+                Ok(segment) if Some(segment.header.log_id) == self.log_id => {
+                    self.entries[index].look = Look::At(segment);
+                    self.check_order(index);
+                    return Ok(self.entries[index].header());
+                }
+                Ok(_) => Some("it belongs to another log".to_owned()),
+                Err(reason) => reason,
+            };
+            self.entries[index].look = Look::Useless;
+            if let Some(reason) = useless {
+                self.ignore(&path, &reason);
             }
         }
-        names.sort();
-        self.names.sort();
-        if names != self.names {
-            *self = Self::load(platform, dir, self.log_id, None)?;
-        }
-        for index in 0..self.entries.len() {
-            if self.entries[index].first_lsn.is_none() {
-                self.find_first(platform, index)?;
-            }
-        }
-        self.find_damaged_firsts(platform)
+        Ok(self.entries[index].header())
     }
 
-    /// Finds where segments begin whose first batch is not valid, by their first valid one. A
-    /// blank segment behind all others is only a prepared one; a blank beginning before others
-    /// is damage.
-    pub(crate) fn find_damaged_firsts(&mut self, platform: &dyn Platform) -> Result<(), IoFault> {
-        let last_begun = self.entries.iter().rposition(|entry| entry.first_lsn.is_some());
-        let mut next_first = None;
-        for (index, entry) in self.entries.iter_mut().enumerate().rev() {
-            if entry.first_lsn.is_none()
-                && let Some(mut file) = reopen(platform, entry)?
-            {
-                let start = SEGMENT_HEADER_BYTES as u64;
-                let is_blank = file.is_blank(platform, start).at("read", &entry.path)?;
-                let is_last = last_begun.is_none_or(|last| index > last);
-                if !(is_blank && is_last) {
-                    let found = Aftermath::survey(platform, &mut file, start, Lsn(1), 0);
-                    let later = found.at("read", &entry.path)?.later;
-                    entry.first_lsn = later.map(|(_, header)| header.first_lsn).or(next_first);
-                    entry.begins_damaged = true;
+    /// Sequences rise, by one at least from file to file.
+    fn check_order(&mut self, index: usize) {
+        let sequence = |entry: &Entry| entry.header().map(|header| header.sequence);
+        let Some(own) = sequence(&self.entries[index]) else { return };
+        let before = self.entries[..index].iter().enumerate();
+        let before = before.rev().find_map(|(at, entry)| Some((at, sequence(entry)?)));
+        let after = self.entries.iter().enumerate().skip(index + 1);
+        let after = after.into_iter().find_map(|(at, entry)| Some((at, sequence(entry)?)));
+        let far_enough = |(near, low): (usize, u64), (far, high): (usize, u64)| {
+            high.checked_sub(low).is_some_and(|distance| distance >= (far - near) as u64)
+        };
+        self.is_disordered |= before.is_some_and(|before| !far_enough(before, (index, own)))
+            || after.is_some_and(|after| !far_enough((index, own), after));
+    }
+
+    /// Opens a segment. `None`: it is not one of this log's, or gone.
+    pub(crate) fn open(
+        &mut self,
+        platform: &dyn Platform,
+        index: usize,
+    ) -> Result<Option<SegmentFile>, IoFault> {
+        self.open_with(platform, index, true)
+    }
+
+    /// As [`open`](Self::open); `direct` says whether to read past the page cache.
+    pub(crate) fn open_with(
+        &mut self,
+        platform: &dyn Platform,
+        index: usize,
+        direct: bool,
+    ) -> Result<Option<SegmentFile>, IoFault> {
+        let path = self.entries[index].path.clone();
+        let Some(header) = self.see(platform, index)?.cloned() else { return Ok(None) };
+        match SegmentFile::open(platform, &path, direct) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Another header: the name has been given to another file meanwhile.
+            result => Ok(result.at("read", &path)?.ok().filter(|file| file.header == header)),
+        }
+    }
+
+    /// Whether a segment holds anything: batches, or damage where they should be.
+    fn is_used(&self, index: usize) -> bool {
+        match self.entries[index].seen().map(|segment| segment.begin) {
+            Some(Begin::Batch(_) | Begin::Damaged(_) | Begin::Other) => true,
+            Some(Begin::Blank) => self.last_begun.is_some_and(|last| index < last),
+            None => false,
+        }
+    }
+
+    /// Whether something other than a batch is where a segment's first batch should be.
+    pub(crate) fn begins_damaged(&self, index: usize) -> bool {
+        self.is_used(index) && self.entries[index].begins_at().is_none()
+    }
+
+    /// The first LSN of a segment: of its first valid batch, or of the next segment if that comes
+    /// first, or this one has none any more. `None`: nothing is in it. Never falls from one
+    /// segment to the next.
+    pub(crate) fn first_lsn(
+        &mut self,
+        platform: &dyn Platform,
+        index: usize,
+    ) -> Result<Option<Lsn>, IoFault> {
+        self.see(platform, index)?;
+        if !self.is_used(index) {
+            return Ok(None);
+        }
+        match self.entries[index].seen().map(|segment| segment.begin) {
+            Some(Begin::Batch(first)) => Ok(Some(first)),
+            Some(Begin::Damaged(first)) => {
+                // Nothing was acknowledged in a segment that failed from its first write on; the
+                // next one has its LSNs.
+                let next = self.superseded_from(platform, index)?;
+                Ok(first.into_iter().chain(next).min())
+            }
+            _ => {
+                self.find_damaged_first(platform, index)?;
+                self.first_lsn(platform, index)
+            }
+        }
+    }
+
+    /// Finds where a segment begins whose first batch is not valid, by its first valid one.
+    /// Returns whether it holds any.
+    fn find_damaged_first(
+        &mut self,
+        platform: &dyn Platform,
+        index: usize,
+    ) -> Result<bool, IoFault> {
+        let mut first = None;
+        if let Some(mut file) = self.open(platform, index)? {
+            let offset = SEGMENT_HEADER_BYTES as u64;
+            let place = Suspicion { offset, expected: Lsn(1), epoch: 0, reach: 0 };
+            let found = Aftermath::survey(platform, &mut file, place).at("read", &file.path)?;
+            first = found.later.map(|(_, header)| header.first_lsn);
+        }
+        if let Look::At(segment) = &mut self.entries[index].look {
+            segment.begin = Begin::Damaged(first);
+        }
+        Ok(first.is_some())
+    }
+
+    /// Looks into segments behind the last that has begun: with the block of their first batch
+    /// zeroed they look as if they were only prepared. Returns whether one holds batches.
+    pub(crate) fn find_hidden(&mut self, platform: &dyn Platform) -> Result<bool, IoFault> {
+        let mut is_found = false;
+        for index in self.last_begun.map_or(0, |last| last + 1)..self.entries.len() {
+            let begin = self.entries[index].seen().map(|segment| segment.begin);
+            if begin == Some(Begin::Blank) {
+                is_found |= self.find_damaged_first(platform, index)?;
+                if let Look::At(segment) = &mut self.entries[index].look
+                    && segment.begin == Begin::Damaged(None)
+                {
+                    segment.begin = Begin::Blank;
                 }
             }
-            next_first = entry.first_lsn.or(next_first);
         }
-        Ok(())
+        Ok(is_found)
     }
 
     /// The first segment behind the one at `index` that holds anything.
-    pub(crate) fn next_used(&self, index: usize) -> Option<usize> {
-        let used = |entry: &Entry| entry.first_lsn.is_some() || entry.begins_damaged;
-        (index + 1..self.entries.len()).find(|next| used(&self.entries[*next]))
+    pub(crate) fn next_used(
+        &mut self,
+        platform: &dyn Platform,
+        index: usize,
+    ) -> Result<Option<usize>, IoFault> {
+        for next in index + 1..self.entries.len() {
+            self.see(platform, next)?;
+            if self.is_used(next) {
+                return Ok(Some(next));
+            }
+        }
+        Ok(None)
     }
 
-    /// Where the LSNs of the segment at `index` end: where a later segment begins. Of two
-    /// batches with the same LSNs, the one in the later segment has the higher epoch.
-    pub(crate) fn superseded_from(&self, index: usize) -> Option<Lsn> {
-        self.entries[index + 1..].iter().filter_map(|entry| entry.first_lsn).min()
+    /// Where the LSNs of the segment at `index` end: where the next one begins. Of two batches
+    /// with the same LSNs, the one in the later segment has the higher epoch.
+    pub(crate) fn superseded_from(
+        &mut self,
+        platform: &dyn Platform,
+        index: usize,
+    ) -> Result<Option<Lsn>, IoFault> {
+        match self.next_used(platform, index)? {
+            Some(next) => self.first_lsn(platform, next),
+            None => Ok(None),
+        }
+    }
+
+    /// The first segment that holds anything.
+    pub(crate) fn first_used(&mut self, platform: &dyn Platform) -> Result<Option<usize>, IoFault> {
+        if self.entries.is_empty() {
+            return Ok(None);
+        }
+        self.see(platform, 0)?;
+        if self.is_used(0) { Ok(Some(0)) } else { self.next_used(platform, 0) }
+    }
+
+    /// The last segment that begins with a batch.
+    pub(crate) fn last_begun(&self) -> Option<usize> {
+        self.last_begun
+    }
+
+    /// The last segment that begins at or before `lsn`. Looks at a few, however many there are.
+    pub(crate) fn last_up_to(
+        &mut self,
+        platform: &dyn Platform,
+        lsn: Lsn,
+    ) -> Result<Option<usize>, IoFault> {
+        self.last_where(|catalog, index| {
+            let first = catalog.first_lsn(platform, index)?;
+            Ok(first.map(|first| first <= lsn))
+        })
+    }
+
+    /// The last segment for which `holds`, which holds for all before one for which it does.
+    /// `None` from it: that cannot be told of this one.
+    pub(crate) fn last_where(
+        &mut self,
+        mut holds: impl FnMut(&mut Self, usize) -> Result<Option<bool>, IoFault>,
+    ) -> Result<Option<usize>, IoFault> {
+        let mut found = None;
+        let (mut low, mut high) = (0, self.entries.len());
+        // The end is asked for most.
+        let mut probe = self.last_begun.unwrap_or(0);
+        while low < high {
+            let mut answer = None;
+            let mut at = probe;
+            while at < high && answer.is_none() {
+                answer = holds(self, at)?;
+                at += usize::from(answer.is_none());
+            }
+            if answer == Some(true) {
+                found = Some(at);
+                low = at + 1;
+            } else {
+                high = probe;
+            }
+            probe = low + (high - low) / 2;
+        }
+        Ok(found)
+    }
+
+    /// Looks again: new segments appear, removed ones vanish, and a prepared one may have begun.
+    /// What is known of the others stays.
+    pub(crate) fn refresh(&mut self, platform: &dyn Platform, dir: &Path) -> Result<(), IoFault> {
+        let files = list(platform, dir)?;
+        if self.is_disordered {
+            let wanted = Wanted { log_id: self.log_id, route: None };
+            *self = Self { files, ..Self::default() };
+            return self.look_at_all(platform, dir, wanted);
+        }
+        if files != self.files {
+            let wanted = Wanted { log_id: self.log_id, route: None };
+            let mut known: BTreeMap<String, Entry> = BTreeMap::new();
+            for entry in self.entries.drain(..) {
+                known.insert(entry.name.clone(), entry);
+            }
+            *self = Self::load(platform, dir, wanted)?;
+            for entry in &mut self.entries {
+                let old = known.remove(&entry.name);
+                if let (Look::NotYet, Some(old)) = (&entry.look, old)
+                    && old.begins_at().is_some()
+                {
+                    entry.look = old.look;
+                }
+            }
+            return Ok(());
+        }
+        for index in self.last_begun.map_or(0, |last| last + 1)..self.entries.len() {
+            self.entries[index].look = Look::NotYet;
+        }
+        self.find_last_begun(platform)
+    }
+
+    /// Looks at every segment.
+    pub(crate) fn see_all(&mut self, platform: &dyn Platform) -> Result<(), IoFault> {
+        for index in 0..self.entries.len() {
+            self.see(platform, index)?;
+        }
+        Ok(())
     }
 }
 
-/// Opens a segment of the catalog. `None`: retention has removed it.
-pub(crate) fn reopen(
-    platform: &dyn Platform,
-    entry: &Entry,
-) -> Result<Option<SegmentFile>, IoFault> {
-    match SegmentFile::open(platform, &entry.path, true) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        result => Ok(result.at("read", &entry.path)?.ok()),
+impl Entry {
+    fn new(dir: &Path, name: String, file_bytes: u64) -> Self {
+        Self { path: dir.join(&name), name, file_bytes, look: Look::NotYet }
     }
+}
+
+/// Every `.wal` file, by name.
+fn list(platform: &dyn Platform, dir: &Path) -> Result<Vec<(String, u64)>, IoFault> {
+    let mut files: Vec<_> = platform
+        .list(dir)
+        .at("list", dir)?
+        .into_iter()
+        .filter(|file| !file.is_directory && naming::is_segment(&file.name))
+        .map(|file| (file.name, file.bytes))
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Looks at the first blocks of a file: one read. `Err`: why it is no segment, unless it is gone.
+fn look(platform: &dyn Platform, path: &Path) -> Result<Result<Segment, Option<String>>, IoFault> {
+    let mut file = match SegmentFile::open(platform, path, true) {
+        // Removed by retention since it was listed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Err(None));
+        }
+        result => match result.at("read", path)? {
+            Ok(file) => file,
+            Err(fault) => return Ok(Err(Some(fault.to_string()))),
+        },
+    };
+    let start = SEGMENT_HEADER_BYTES as u64;
+    let header = file.header_at(platform, start).at("read", path)?;
+    let begin = match header {
+        Some(header) => Begin::Batch(header.first_lsn),
+        None => {
+            let block = file.read(platform, start, BLOCK_BYTES).at("read", path)?;
+            if crate::bytes::is_blank(block) { Begin::Blank } else { Begin::Other }
+        }
+    };
+    Ok(Ok(Segment { header: file.header, begin }))
+}
+
+/// What retention must know of a segment that nobody has looked at since the log was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) sequence: u64,
+    pub(crate) first_lsn: Option<Lsn>,
+    /// Not older than its last record.
+    pub(crate) last_time: WallTime,
+}
+
+/// Looks at one segment: two reads. `None`: it is no segment, or gone.
+pub(crate) fn bounds(platform: &dyn Platform, path: &Path) -> Result<Option<Bounds>, IoFault> {
+    let mut file = match SegmentFile::open(platform, path, true) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => match result.at("read", path)? {
+            Ok(file) => file,
+            Err(_) => return Ok(None),
+        },
+    };
+    let sequence = file.header.sequence;
+    if let Some(footer) = file.footer(platform).at("read", path)? {
+        let first_lsn = Some(footer.first_lsn);
+        return Ok(Some(Bounds { sequence, first_lsn, last_time: footer.last_time }));
+    }
+    let first = file.header_at(platform, SEGMENT_HEADER_BYTES as u64).at("read", path)?;
+    let first_lsn = first.map(|header| header.first_lsn);
+    Ok(Some(Bounds { sequence, first_lsn, last_time: platform.wall_time() }))
 }

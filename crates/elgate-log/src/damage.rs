@@ -1,12 +1,16 @@
 //! Telling a torn tail from rot, and finding what still reads in a damaged range.
 //!
 //! A batch that is not whole where one should be is *rot* if something proves that its records
-//! were durable: a later valid batch of no lower epoch that says so, or the head file. Without
-//! proof it is the trace of a crash: *torn*. A valid batch further on proves nothing by itself,
-//! for several writes are under way at once and complete in any order.
+//! were durable: a later valid batch of no lower epoch that says so, the segment's footer, or the
+//! head file. Without proof it is the trace of a crash: *torn*. A valid batch further on proves
+//! nothing by itself, for several writes are under way at once and complete in any order.
+//!
+//! In a file that was used before, batches of that life may lie anywhere behind what was written
+//! in this one. They do not validate under this segment's salt, so they are nothing: neither torn
+//! nor damaged, and not worth a zero.
 
 use crate::batch::{BatchHeader, WINDOW_BYTES};
-use crate::bytes::get_u64;
+use crate::bytes::{get_u64, is_blank};
 use crate::record::{self, RECORD_HEADER_BYTES, framed_bytes};
 use crate::segment_file::SegmentFile;
 use elgate_io::Platform;
@@ -15,44 +19,56 @@ use elgate_types::limits::{BLOCK_BYTES, PAYLOAD_BYTES_MAX};
 use std::io;
 use std::ops::Range;
 
-/// What lies beyond a batch that is not whole.
+/// A place where a batch should be, and is not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Suspicion {
+    pub(crate) offset: u64,
+    /// The LSN that should be there.
+    pub(crate) expected: Lsn,
+    /// The epoch of the batch before.
+    pub(crate) epoch: u64,
+    /// Acknowledged batches went at least so far, as somebody says: a reason to look further.
+    pub(crate) reach: u64,
+}
+
+/// What lies at and beyond a batch that is not whole.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Aftermath {
     /// The first valid batch that fits behind: its offset and header.
     pub(crate) later: Option<(u64, BatchHeader)>,
     /// The highest durable watermark that a valid batch there states.
     pub(crate) states: Lsn,
-    /// Where the last byte that is not zero ends, in whole blocks; the start if all are zero.
+    /// Where the last bytes end that may have been written in this life of the file, in whole
+    /// blocks; the place itself if there are none.
     pub(crate) dirty_end: u64,
 }
 
 impl Aftermath {
-    /// Looks at what follows offset `from` of a segment, where a batch beginning with `expected`
-    /// and of no lower epoch should be: as far as writes can have been under way, counted from
-    /// the last thing found.
+    /// Looks as far as writes can have been under way, counted from the last thing found.
     pub(crate) fn survey(
         platform: &dyn Platform,
         file: &mut SegmentFile,
-        from: u64,
-        expected: Lsn,
-        epoch: u64,
+        place: Suspicion,
     ) -> io::Result<Self> {
-        let mut found = Self { later: None, states: Lsn::ZERO, dirty_end: from };
-        let mut at = from;
-        while at < file.end() && at < found.dirty_end.saturating_add(WINDOW_BYTES) {
-            if file.is_blank(platform, at)? {
+        let is_recycled = file.header.is_recycled;
+        let mut found = Self { later: None, states: Lsn::ZERO, dirty_end: place.offset };
+        let mut at = place.offset;
+        while at < file.end() && at < (found.dirty_end + WINDOW_BYTES).max(place.reach) {
+            let Some(header) = file.header_at(platform, at)? else {
+                let is_nothing = is_recycled || is_blank(file.read(platform, at, BLOCK_BYTES)?);
                 at += BLOCK_BYTES as u64;
-                continue;
-            }
-            let batch = file.batch_at(platform, at)?;
-            match batch.filter(|batch| batch.first_lsn >= expected && batch.epoch >= epoch) {
-                Some(header) => {
-                    found.later.get_or_insert((at, header));
-                    found.states = found.states.max(header.durable_lsn);
-                    at += u64::from(header.batch_bytes);
+                if !is_nothing {
+                    found.dirty_end = at.min(file.end());
                 }
-                None => at += BLOCK_BYTES as u64,
+                continue;
+            };
+            let fits = header.first_lsn >= place.expected && header.epoch >= place.epoch;
+            if fits && file.batch_at(platform, at)?.is_some() {
+                found.later.get_or_insert((at, header));
+                found.states = found.states.max(header.durable_lsn);
             }
+            // The header has its own checksum: its length holds though its records may not.
+            at += u64::from(header.batch_bytes);
             found.dirty_end = at.min(file.end());
         }
         Ok(found)
@@ -146,16 +162,6 @@ pub(crate) fn missing(lsns: Range<Lsn>, runs: &[Run]) -> Vec<Range<Lsn>> {
         gaps.push(next..lsns.end);
     }
     gaps
-}
-
-/// Whether a block holds the start of a batch of this segment, judged by its header alone.
-pub(crate) fn batch_header(
-    platform: &dyn Platform,
-    file: &mut SegmentFile,
-    offset: u64,
-) -> io::Result<Option<BatchHeader>> {
-    let salt = file.header.salt;
-    Ok(BatchHeader::decode(file.read(platform, offset, BLOCK_BYTES)?, salt))
 }
 
 #[cfg(test)]

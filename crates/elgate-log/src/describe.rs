@@ -1,8 +1,8 @@
 //! What a log looks like from outside: for `/wal`, `inspect` and `doctor`. Reads only.
 
-use crate::catalog::{Catalog, IgnoredFile};
+use crate::catalog::{Catalog, IgnoredFile, Wanted};
 use crate::cursor::{CursorInfo, list_cursors};
-use crate::error::{CursorError, ReadError};
+use crate::error::{CursorError, IoFault, ReadError};
 use crate::head::{HeadView, Watermarks};
 use elgate_io::Platform;
 use elgate_types::{Lsn, WallTime};
@@ -64,13 +64,14 @@ pub struct LogDescription {
 pub fn describe(platform: &dyn Platform, dir: &Path) -> Result<LogDescription, ReadError> {
     let head = HeadView::open(platform, dir);
     let preferred = head.as_ref().and_then(HeadView::log_id);
-    let mut catalog = match Catalog::load(platform, dir, preferred, None) {
+    let mut catalog = match Catalog::load(platform, dir, Wanted { log_id: preferred, route: None })
+    {
         Err(fault) if fault.error.kind() == std::io::ErrorKind::NotFound => {
             return Err(ReadError::NoLog { dir: dir.to_owned() });
         }
         result => result?,
     };
-    catalog.find_damaged_firsts(platform)?;
+    catalog.see_all(platform)?;
     let watermarks = match (&head, catalog.log_id) {
         (Some(head), Some(log_id)) => head.watermarks(log_id),
         _ => None,
@@ -81,8 +82,8 @@ pub fn describe(platform: &dyn Platform, dir: &Path) -> Result<LogDescription, R
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     Ok(LogDescription {
-        route: catalog.entries.first().map(|entry| entry.header.route.to_string()),
-        segments: segments(&catalog, watermarks.as_ref()),
+        route: catalog.entries.iter().find_map(|entry| Some(entry.header()?.route.to_string())),
+        segments: segments(platform, &mut catalog, watermarks.as_ref())?,
         watermarks,
         writer_is_alive: head.is_some_and(|head| head.writer_is_alive(platform)),
         cursors,
@@ -91,34 +92,41 @@ pub fn describe(platform: &dyn Platform, dir: &Path) -> Result<LogDescription, R
     })
 }
 
-fn segments(catalog: &Catalog, watermarks: Option<&Watermarks>) -> Vec<SegmentDescription> {
-    let last_used = catalog.entries.iter().rposition(|entry| entry.first_lsn.is_some());
-    let describe = |(index, entry): (usize, &crate::catalog::Entry)| {
-        let state = match last_used {
-            Some(last) if index < last => SegmentState::Sealed,
-            Some(last) if index == last => SegmentState::Active,
-            _ => SegmentState::Prepared,
-        };
-        let last_lsn = match state {
-            SegmentState::Sealed => {
-                catalog.superseded_from(index).map(|next| Lsn(next.0.saturating_sub(1)))
-            }
-            SegmentState::Active => watermarks.map(|marks| marks.durable),
-            SegmentState::Prepared => None,
-        };
-        SegmentDescription {
-            name: entry
-                .path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default(),
-            sequence: entry.header.sequence,
-            first_lsn: entry.first_lsn,
-            last_lsn: last_lsn.filter(|last| entry.first_lsn.is_some_and(|first| first <= *last)),
-            bytes: entry.file_bytes,
-            created: entry.header.created,
-            state,
+fn segments(
+    platform: &dyn Platform,
+    catalog: &mut Catalog,
+    watermarks: Option<&Watermarks>,
+) -> Result<Vec<SegmentDescription>, IoFault> {
+    let mut segments = Vec::new();
+    let mut last_used = None;
+    for index in 0..catalog.entries.len() {
+        if catalog.first_lsn(platform, index)?.is_some() {
+            last_used = Some(index);
         }
-    };
-    catalog.entries.iter().enumerate().map(describe).collect()
+    }
+    for index in 0..catalog.entries.len() {
+        let first_lsn = catalog.first_lsn(platform, index)?;
+        let (state, last_lsn) = match last_used {
+            Some(last) if index < last => {
+                let next = catalog.superseded_from(platform, index)?;
+                (SegmentState::Sealed, next.map(|next| Lsn(next.0.saturating_sub(1))))
+            }
+            Some(last) if index == last => {
+                (SegmentState::Active, watermarks.map(|marks| marks.durable))
+            }
+            _ => (SegmentState::Prepared, None),
+        };
+        let entry = &catalog.entries[index];
+        let Some(header) = entry.header() else { continue };
+        segments.push(SegmentDescription {
+            name: entry.name().to_owned(),
+            sequence: header.sequence,
+            first_lsn,
+            last_lsn: last_lsn.filter(|last| first_lsn.is_some_and(|first| first <= *last)),
+            bytes: entry.file_bytes,
+            created: header.created,
+            state,
+        });
+    }
+    Ok(segments)
 }

@@ -80,13 +80,6 @@ impl SparseIndex {
         index
     }
 
-    /// Forgets everything: another segment begins. Keeps its memory.
-    pub(crate) fn reset(&mut self, segment_bytes: u64) {
-        self.spacing = spacing(segment_bytes);
-        self.next_offset = 0;
-        self.entries.clear();
-    }
-
     /// Takes note of a batch with records; batches come in order. Returns the entry if one was
     /// made of it.
     #[inline]
@@ -377,8 +370,6 @@ mod tests {
             let last = index.entries().last().expect("many");
             assert!(segment_bytes - last.offset <= index.spacing, "the whole segment is covered");
             assert_eq!(index.entries.capacity(), capacity, "nothing was allocated");
-            index.reset(segment_bytes);
-            assert_eq!((index.entries().len(), index.entries.capacity()), (0, capacity));
         }
     }
 

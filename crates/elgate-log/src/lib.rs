@@ -9,7 +9,7 @@
 //! | what do the bytes mean? | `segment_header.rs`, `batch.rs`, `record.rs`, `index.rs`, `head.rs`, `cursor.rs`, `naming.rs` |
 //! | how do records become writes? | `batch_builder.rs`, `writer.rs`, `writer/`, `tail_cache.rs` |
 //! | what happens after a crash? | `recovery.rs`, `plan.rs`, `damage.rs`, `sources.rs`, `quarantine.rs` |
-//! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `reader/follow.rs`, `describe.rs` |
+//! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `reader/`, `describe.rs` |
 //! | when do files come and go? | `preparer.rs`, `retention.rs` |
 //! | what is in the second directory? | `mirror.rs`, `writer/mirror.rs` |
 //!
@@ -24,9 +24,7 @@ mod damage;
 mod describe;
 mod error;
 mod event;
-#[allow(dead_code, reason = "writer and readers take up the index next")]
 mod head;
-#[allow(dead_code, reason = "writer and readers take it up next")]
 mod index;
 mod mirror;
 mod naming;

@@ -1,11 +1,11 @@
 //! What recovery finds: how far the log goes, what to cut, what is damaged. Reads only, so that a
 //! recovery that is killed here has changed nothing, and one that runs twice finds the same.
 
-use crate::catalog::{Catalog, reopen};
-use crate::damage::{Aftermath, Run, missing, salvage};
+use crate::catalog::Catalog;
+use crate::damage::{Aftermath, Run, Suspicion, missing, salvage};
 use crate::error::{AtPath, IoFault};
 use crate::head::Watermarks;
-use crate::index::Footer;
+use crate::index::{Footer, IndexEntry, SparseIndex};
 use crate::quarantine;
 use crate::segment_file::SegmentFile;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
@@ -56,14 +56,29 @@ pub(crate) struct Plan {
     pub(crate) footer: Option<Footer>,
 }
 
-/// Earlier segments are searched for logged submissions no further back than this: a ring's
-/// worth of the smallest records, framed, is half as much.
+/// Earlier parts of the log are searched for logged submissions no further back than this: a
+/// ring's worth of the smallest records, framed, is half as much.
 const SOURCES_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Nor any further than this, if no record there has come through a ring.
+const SOURCES_BYTES_WITHOUT_RING: u64 = 16 * 1024 * 1024;
+
+/// They are searched backwards in pieces of about this size.
+const SOURCES_PIECE_BYTES: u64 = 1024 * 1024;
+
+/// What the head file says, as far as it is this log's.
+#[derive(Debug, Default)]
+pub(crate) struct HeadNotes {
+    pub(crate) marks: Option<Watermarks>,
+    /// The index of the segment that was being written.
+    pub(crate) index: Vec<IndexEntry>,
+}
 
 struct Walk<'a> {
     platform: &'a dyn Platform,
     dir: &'a Path,
-    catalog: &'a Catalog,
+    catalog: &'a mut Catalog,
+    head: &'a HeadNotes,
     /// Everything up to here is known to have been durable.
     proof: Lsn,
     plan: Plan,
@@ -72,20 +87,18 @@ struct Walk<'a> {
 }
 
 impl Plan {
-    /// Walks the log from the last segment that begins with a valid batch. `passed` is the last
-    /// record that any reader has saved as done with.
+    /// Walks the log from the last place where that may begin: from a batch that was durable and
+    /// is valid, in the last segment that begins with a valid batch. `passed` is the last record
+    /// that any reader has saved as done with.
     pub(crate) fn make(
         platform: &dyn Platform,
         dir: &Path,
-        catalog: &Catalog,
-        head: Option<&Watermarks>,
+        catalog: &mut Catalog,
+        head: &HeadNotes,
         passed: Lsn,
     ) -> Result<Self, IoFault> {
-        let (start, first) = find_start(platform, catalog)?;
-        let kept = head.map(|head| head.first.min(head.durable.next()));
-        let first = first.or(kept).unwrap_or_default().max(Lsn(1));
         let plan = Self {
-            next: first,
+            next: Lsn(1),
             epoch: 0,
             covered: Lsn::ZERO,
             last_used: None,
@@ -94,47 +107,60 @@ impl Plan {
             damaged: Vec::new(),
             gaps: Vec::new(),
             sources: Sources::default(),
-            walked_from: start,
+            walked_from: 0,
             footer: None,
         };
-        let proof = head.map_or(Lsn::ZERO, |head| head.durable).max(passed);
-        let mut walk = Walk { platform, dir, catalog, proof, plan, unresolved: Vec::new() };
+        let marks = head.marks.as_ref();
+        let proof = marks.map_or(Lsn::ZERO, |marks| marks.durable).max(passed);
+        let mut walk = Walk { platform, dir, catalog, head, proof, plan, unresolved: Vec::new() };
+        let begins = walk.find_start()?;
+        let start = begins.unwrap_or(0);
+        walk.plan.walked_from = start;
         walk.find_proof_behind(start)?;
-        for index in start..catalog.entries.len() {
-            walk.segment(index)?;
+        let begin = SEGMENT_HEADER_BYTES as u64;
+        let (mut at, known) = match begins {
+            Some(start) => walk.checkpoint(start)?,
+            None => (begin, None),
+        };
+        let checkpoint = (at, known);
+        for index in start..walk.catalog.entries.len() {
+            walk.segment(index, at)?;
+            at = begin;
         }
         if walk.proof >= walk.plan.next {
             walk.resolve(walk.proof.next())?;
             walk.plan.resume_at = None;
         }
-        walk.earlier_sources(start)?;
-        walk.plan.epoch = walk.plan.epoch.max(head.map_or(0, |head| head.epoch));
+        walk.earlier_sources(start, checkpoint)?;
+        walk.plan.epoch = walk.plan.epoch.max(marks.map_or(0, |marks| marks.epoch));
         Ok(walk.plan)
     }
 }
 
-/// The last segment whose first batch is valid, and that batch's first LSN.
-fn find_start(platform: &dyn Platform, catalog: &Catalog) -> Result<(usize, Option<Lsn>), IoFault> {
-    for (index, entry) in catalog.entries.iter().enumerate().rev() {
-        if entry.first_lsn.is_none() {
-            continue;
-        }
-        let Some(mut file) = reopen(platform, entry)? else { continue };
-        let batch = file.batch_at(platform, SEGMENT_HEADER_BYTES as u64).at("read", &entry.path)?;
-        if let Some(batch) = batch {
-            return Ok((index, Some(batch.first_lsn)));
-        }
-    }
-    Ok((0, None))
-}
-
 impl Walk<'_> {
-    fn open(&self, index: usize) -> Result<Option<SegmentFile>, IoFault> {
-        reopen(self.platform, &self.catalog.entries[index])
+    fn open(&mut self, index: usize) -> Result<Option<SegmentFile>, IoFault> {
+        self.catalog.open(self.platform, index)
     }
 
     fn path(&self, index: usize) -> &Path {
         &self.catalog.entries[index].path
+    }
+
+    /// The last segment whose first batch is valid. That batch's first LSN is the next one then;
+    /// without any, the first one that the head file says is kept.
+    fn find_start(&mut self) -> Result<Option<usize>, IoFault> {
+        let last = self.catalog.last_begun().map_or(0, |last| last + 1);
+        for index in (0..last).rev() {
+            let Some(mut file) = self.open(index)? else { continue };
+            let batch = file.batch_at(self.platform, SEGMENT_HEADER_BYTES as u64);
+            if let Some(batch) = batch.at("read", &file.path)? {
+                self.plan.next = batch.first_lsn;
+                return Ok(Some(index));
+            }
+        }
+        let kept = self.head.marks.map(|marks| marks.first.min(marks.durable.next()));
+        self.plan.next = kept.unwrap_or_default().max(Lsn(1));
+        Ok(None)
     }
 
     /// Segments behind the start have no valid first batch, but may hold batches that say what
@@ -142,43 +168,106 @@ impl Walk<'_> {
     fn find_proof_behind(&mut self, start: usize) -> Result<(), IoFault> {
         for index in start + 1..self.catalog.entries.len() {
             let Some(mut file) = self.open(index)? else { continue };
-            let begin = SEGMENT_HEADER_BYTES as u64;
-            let found = Aftermath::survey(self.platform, &mut file, begin, Lsn(1), 0);
-            self.proof = self.proof.max(found.at("read", self.path(index))?.states);
+            let offset = SEGMENT_HEADER_BYTES as u64;
+            let place = Suspicion { offset, expected: Lsn(1), epoch: 0, reach: 0 };
+            let found = Aftermath::survey(self.platform, &mut file, place);
+            self.proof = self.proof.max(found.at("read", &file.path)?.states);
         }
         Ok(())
     }
 
-    /// Walks one segment to its end, its first torn batch, or damage with nothing behind it.
-    fn segment(&mut self, index: usize) -> Result<(), IoFault> {
+    /// Where to begin in the segment at `index`: at the last batch of its index that is valid and
+    /// was durable, as its footer or the head file says; else at its first batch. With what the
+    /// index knows of what comes before.
+    fn checkpoint(&mut self, index: usize) -> Result<(u64, Option<SparseIndex>), IoFault> {
+        let begin = (SEGMENT_HEADER_BYTES as u64, None);
+        let Some(mut file) = self.open(index)? else { return Ok(begin) };
+        let header = file.header.clone();
+        let (known, durable) = match file.footer(self.platform).at("read", &file.path)? {
+            Some(footer) => (footer.index, Lsn(footer.next_lsn.0 - 1)),
+            None => match &self.head.marks {
+                Some(marks) if marks.active_sequence == header.sequence => {
+                    let entries = self.head.index.iter().copied();
+                    let plausible = entries.filter(|entry| entry.first_lsn >= self.plan.next);
+                    (SparseIndex::from_entries(header.segment_bytes, plausible), marks.durable)
+                }
+                _ => return Ok(begin),
+            },
+        };
+        let Some(entry) =
+            file.follow(self.platform, known.up_to_lsn(durable)).at("read", &file.path)?
+        else {
+            return Ok(begin);
+        };
+        let before = known.up_to_offset(entry.offset - 1);
+        let Some(first) = before.first() else { return Ok(begin) };
+        self.plan.footer = Some(Footer {
+            first_lsn: self.plan.next,
+            next_lsn: entry.first_lsn,
+            first_time: first.time,
+            last_time: entry.time,
+            end: entry.offset,
+            counts: None,
+            index: SparseIndex::from_entries(header.segment_bytes, before.iter().copied()),
+            ..Footer::new(&header)
+        });
+        self.plan.next = entry.first_lsn;
+        self.plan.last_used = Some(index);
+        Ok((entry.offset, Some(known)))
+    }
+
+    /// How far acknowledged batches went in a segment, as far as anybody says.
+    fn reach(&self, file: &SegmentFile, footer: Option<&Footer>) -> u64 {
+        let sequence = file.header.sequence;
+        let marks = self.head.marks.filter(|marks| marks.active_sequence == sequence);
+        let said = footer.map(|footer| footer.end).or(marks.map(|marks| marks.durable_end));
+        said.unwrap_or(0).min(file.end())
+    }
+
+    /// Walks one segment from `at` to its end, its first torn batch, or damage with nothing
+    /// behind it.
+    fn segment(&mut self, index: usize, mut at: u64) -> Result<(), IoFault> {
         let Some(mut file) = self.open(index)? else { return Ok(()) };
-        let mut at = SEGMENT_HEADER_BYTES as u64;
+        let footer = file.footer(self.platform).at("read", &file.path)?;
+        if let Some(footer) = &footer {
+            // It was written when all of the segment was stable.
+            self.proof = self.proof.max(Lsn(footer.next_lsn.0 - 1));
+        }
+        let reach = self.reach(&file, footer.as_ref());
         loop {
             at = self.valid_batches(index, &mut file, at)?;
-            if at >= file.end() {
-                return Ok(());
+            if at >= file.end() || footer.as_ref().is_some_and(|footer| at >= footer.end) {
+                break;
             }
-            let (next, epoch) = (self.plan.next, self.plan.epoch);
-            let after = Aftermath::survey(self.platform, &mut file, at, next, epoch)
-                .at("read", self.path(index))?;
-            if after.dirty_end == at {
-                return Ok(());
-            }
+            let (expected, epoch) = (self.plan.next, self.plan.epoch);
+            let place = Suspicion { offset: at, expected, epoch, reach };
+            let after =
+                Aftermath::survey(self.platform, &mut file, place).at("read", self.path(index))?;
             self.proof = self.proof.max(after.states);
-            if self.proof < next {
-                self.plan.cuts.push((index, at..after.dirty_end));
-                return Ok(());
+            if self.proof < expected {
+                if after.dirty_end > at {
+                    self.plan.cuts.push((index, at..after.dirty_end));
+                }
+                break;
             }
-            let end = after.later.map_or(after.dirty_end, |(offset, _)| offset);
+            let end = after.later.map_or(after.dirty_end.max(reach), |(offset, _)| offset);
+            if end <= at {
+                // Nothing is missing here.
+                break;
+            }
             self.unresolved.push((index, at..end));
             self.plan.last_used = Some(index);
             let Some((offset, later)) = after.later else {
                 self.plan.resume_at = None;
-                return Ok(());
+                break;
             };
             self.resolve(later.first_lsn)?;
             at = offset;
         }
+        if footer.is_some() && self.plan.last_used == Some(index) {
+            self.plan.resume_at = None;
+        }
+        Ok(())
     }
 
     /// Takes valid batches from `at` on; returns where they end.
@@ -225,7 +314,7 @@ impl Walk<'_> {
             let found = salvage(self.platform, &mut file, range.clone(), from..lsns.end);
             runs.extend(found.at("read", self.path(*index))?);
         }
-        let place = places.iter().find(|(_, range)| !range.is_empty());
+        let place = places.first();
         let copy =
             place.map(|(index, range)| quarantine::copy_path(self.dir, self.path(*index), range));
         let reason = match place {
@@ -246,44 +335,95 @@ impl Walk<'_> {
                 reason: reason.clone(),
             });
         }
-        self.plan.damaged.extend(places.into_iter().filter(|(_, range)| !range.is_empty()));
+        self.plan.damaged.extend(places);
         self.plan.next = next;
         Ok(())
     }
 
-    /// Looks for logged submissions in earlier segments, until a ring's worth is known.
-    fn earlier_sources(&mut self, start: usize) -> Result<(), IoFault> {
-        let mut walked_bytes = 0;
+    /// Looks for logged submissions before the place where the walk began, until a ring's worth
+    /// is known.
+    fn earlier_sources(
+        &mut self,
+        start: usize,
+        checkpoint: (u64, Option<SparseIndex>),
+    ) -> Result<(), IoFault> {
+        let mut searched = 0;
+        let (end, known) = checkpoint;
+        if let Some(known) = known {
+            self.sources_before(start, end, &known, &mut searched)?;
+        }
         for index in (0..start).rev() {
-            if walked_bytes >= SOURCES_BYTES_MAX || self.plan.sources.is_complete() {
+            if self.has_sources(searched) {
                 break;
             }
-            let Some(mut file) = self.open(index)? else { continue };
-            walked_bytes += file.end();
-            let superseded = self.catalog.superseded_from(index).unwrap_or(Lsn(u64::MAX));
-            let mut earlier = Sources::default();
-            let (mut at, mut next) = (SEGMENT_HEADER_BYTES as u64, Lsn(1));
-            while at < file.end() {
-                let path = self.path(index);
-                let batch = match file.batch_at(self.platform, at).at("read", path)? {
-                    Some(header) if header.first_lsn >= next => Some((at, header)),
-                    _ => {
-                        Aftermath::survey(self.platform, &mut file, at, next, 0)
-                            .at("read", path)?
-                            .later
-                    }
-                };
-                let Some((offset, header)) = batch.filter(|(_, it)| it.first_lsn < superseded)
-                else {
-                    break;
-                };
-                let bytes = file.read(self.platform, offset, header.batch_bytes as usize);
-                earlier.take(&header, bytes.at("read", path)?);
-                next = header.next_lsn();
-                at = offset + u64::from(header.batch_bytes);
-            }
-            self.plan.sources.prepend(earlier);
+            let Some(file) = self.open(index)? else { continue };
+            let footer = file.footer(self.platform).at("read", &file.path)?;
+            let footer =
+                footer.unwrap_or_else(|| Footer { end: file.end(), ..Footer::new(&file.header) });
+            self.sources_before(index, footer.end.min(file.end()), &footer.index, &mut searched)?;
         }
         Ok(())
+    }
+
+    fn has_sources(&self, searched: u64) -> bool {
+        searched >= SOURCES_BYTES_MAX
+            || self.plan.sources.is_complete()
+            || (self.plan.sources.is_empty() && searched >= SOURCES_BYTES_WITHOUT_RING)
+    }
+
+    /// Looks for them in the segment at `index` backwards from offset `end`, from one batch that
+    /// the segment's index knows to the next.
+    fn sources_before(
+        &mut self,
+        index: usize,
+        mut end: u64,
+        known: &SparseIndex,
+        searched: &mut u64,
+    ) -> Result<(), IoFault> {
+        let superseded = self.catalog.superseded_from(self.platform, index)?;
+        let Some(mut file) = self.open(index)? else { return Ok(()) };
+        while end > SEGMENT_HEADER_BYTES as u64 && !self.has_sources(*searched) {
+            let before = known.up_to_offset(end.saturating_sub(SOURCES_PIECE_BYTES));
+            let entry = file.follow(self.platform, before).at("read", &file.path)?;
+            let begin = entry.map_or(SEGMENT_HEADER_BYTES as u64, |entry| entry.offset);
+            let earlier = self.sources_in(&mut file, begin..end, superseded)?;
+            self.plan.sources.prepend(earlier);
+            *searched += end - begin;
+            end = begin;
+        }
+        Ok(())
+    }
+
+    fn sources_in(
+        &self,
+        file: &mut SegmentFile,
+        range: Range<u64>,
+        superseded: Option<Lsn>,
+    ) -> Result<Sources, IoFault> {
+        let path = file.path.clone();
+        let mut found = Sources::default();
+        let (mut at, mut next) = (range.start, Lsn(1));
+        while at < range.end {
+            let batch = match file.batch_at(self.platform, at).at("read", &path)? {
+                Some(header) if header.first_lsn >= next => Some((at, header)),
+                _ => {
+                    let place =
+                        Suspicion { offset: at, expected: next, epoch: 0, reach: range.end };
+                    Aftermath::survey(self.platform, file, place).at("read", &path)?.later
+                }
+            };
+            let is_within = |offset: u64, first: Lsn| {
+                offset < range.end && superseded.is_none_or(|superseded| first < superseded)
+            };
+            let Some((offset, header)) = batch.filter(|(at, it)| is_within(*at, it.first_lsn))
+            else {
+                break;
+            };
+            let bytes = file.read(self.platform, offset, header.batch_bytes as usize);
+            found.take(&header, bytes.at("read", &path)?);
+            next = header.next_lsn();
+            at = offset + u64::from(header.batch_bytes);
+        }
+        Ok(found)
     }
 }

@@ -6,15 +6,24 @@
 //!
 //! Reads go past the page cache where that works, so that they leave nothing in it for the
 //! writer's direct writes to stumble over.
+//!
+//! Retention takes a segment's name away before its file is written again. So what does not read
+//! is damage only if the file still has its name; else it was removed. Nothing of the file's next
+//! life is ever served: its salt is another.
+//!
+//! | file | role |
+//! |---|---|
+//! | `seek.rs` | where to begin: by number, by time, at the end |
+//! | `follow.rs` | what is at the position |
 
 mod follow;
+mod seek;
 
-use crate::catalog::{Catalog, Entry, reopen};
-use crate::error::{AtPath, ReadError};
+use crate::catalog::{Catalog, Wanted};
+use crate::error::ReadError;
 use crate::head::HeadView;
-use crate::record::{self, Records};
+use crate::record::Records;
 use crate::segment_file::SegmentFile;
-use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_io::{Platform, futex};
 use elgate_types::{Lsn, WallTime};
 use std::collections::VecDeque;
@@ -137,12 +146,14 @@ struct OpenSegment {
 }
 
 /// How far may be read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Limit {
     /// The last record that must be there, as far as anybody has said.
     promised: Lsn,
     /// Whether nothing beyond it may be served.
     is_live: bool,
+    /// Sequence of the segment being written, and where its durable part ends.
+    active: (u64, u64),
 }
 
 impl LogReader {
@@ -157,7 +168,8 @@ impl LogReader {
     ) -> Result<Self, ReadError> {
         let head = HeadView::open(&*platform, dir);
         let preferred = head.as_ref().and_then(HeadView::log_id);
-        let mut catalog = match Catalog::load(&*platform, dir, preferred, None) {
+        let wanted = Wanted { log_id: preferred, route: None };
+        let catalog = match Catalog::load(&*platform, dir, wanted) {
             Err(fault) if fault.error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ReadError::NoLog { dir: dir.to_owned() });
             }
@@ -166,21 +178,19 @@ impl LogReader {
         if catalog.entries.is_empty() {
             return Err(ReadError::NoLog { dir: dir.to_owned() });
         }
-        catalog.find_damaged_firsts(&*platform)?;
-        let first = first_kept(&catalog, head.as_ref());
         let mut reader = Self {
             platform,
             dir: dir.to_owned(),
             catalog,
             head,
             open: None,
-            position: first,
+            position: Lsn(1),
             since: None,
             salvaged: VecDeque::new(),
             known_end: None,
         };
         match from {
-            ReadFrom::Start => {}
+            ReadFrom::Start => reader.position = reader.first_kept()?,
             ReadFrom::Lsn(lsn) => reader.position = lsn.max(Lsn(1)),
             ReadFrom::End => reader.seek_end()?,
             ReadFrom::Time(time) => reader.seek_time(time)?,
@@ -244,62 +254,13 @@ impl LogReader {
             self.head = HeadView::open(&*self.platform, &self.dir);
         }
         let log_id = self.catalog.log_id.unwrap_or_default();
-        let Some(head) = &self.head else { return Limit { promised: Lsn::ZERO, is_live: false } };
+        let marks = self.head.as_ref().and_then(|head| head.watermarks(log_id));
+        let (Some(head), Some(marks)) = (&self.head, marks) else { return Limit::default() };
         let is_live = head.writer_is_alive(&*self.platform);
-        let promised = head
-            .watermarks(log_id)
-            .map_or(Lsn::ZERO, |marks| if is_live { head.readable(&marks) } else { marks.durable });
-        Limit { promised, is_live }
+        let promised = if is_live { head.readable(&marks) } else { marks.durable };
+        let active = (marks.active_sequence, marks.durable_end);
+        Limit { promised, is_live, active }
     }
-
-    fn seek_end(&mut self) -> Result<(), ReadError> {
-        let limit = self.limit();
-        if limit.is_live {
-            self.position = limit.promised.next();
-            return Ok(());
-        }
-        if let Some(first) = self.catalog.entries.iter().rev().find_map(|entry| entry.first_lsn) {
-            self.position = first;
-        }
-        while !matches!(self.next_batch()?, ReadBatch::CaughtUp) {}
-        Ok(())
-    }
-
-    /// Begins in the last segment whose first record is older, and skips from there.
-    fn seek_time(&mut self, time: WallTime) -> Result<(), ReadError> {
-        self.since = Some(time);
-        for entry in self.catalog.entries.iter().rev() {
-            let Some(first) = entry.first_lsn else { continue };
-            let Some(mut file) = reopen(&*self.platform, entry)? else { continue };
-            let begin = SEGMENT_HEADER_BYTES as u64;
-            let Some(header) = file.batch_at(&*self.platform, begin).at("read", &entry.path)?
-            else {
-                continue;
-            };
-            let bytes = file.read(&*self.platform, begin, header.batch_bytes as usize);
-            let body = header.body(bytes.at("read", &entry.path)?);
-            if record::decode(body).is_some_and(|(record, _)| record.time < time) {
-                self.position = first;
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The first record still kept.
-fn first_kept(catalog: &Catalog, head: Option<&HeadView>) -> Lsn {
-    let used = |entry: &&Entry| entry.first_lsn.is_some() || entry.begins_damaged;
-    let Some(entry) = catalog.entries.iter().find(used) else { return Lsn(1) };
-    let first_valid = entry.first_lsn.unwrap_or(Lsn(u64::MAX));
-    if !entry.begins_damaged {
-        return first_valid;
-    }
-    if entry.header.sequence == 1 {
-        return Lsn(1);
-    }
-    let marks = catalog.log_id.and_then(|log_id| head?.watermarks(log_id));
-    marks.map_or(first_valid, |marks| marks.first).clamp(Lsn(1), first_valid)
 }
 
 /// The part of a batch from the first record that is not older than `since`.

@@ -1,14 +1,14 @@
 //! Opening a log for writing: recovery, and a writer that goes on where the log ends.
 
 use crate::batch_builder::BufferPool;
-use crate::catalog::{Catalog, IgnoredFile};
+use crate::catalog::{Catalog, Entry, IgnoredFile, Wanted};
 use crate::cursor::list_cursors;
 use crate::error::{AtPath, IoFault, OpenError};
 use crate::head::HeadWriter;
 use crate::index::Footer;
 use crate::naming;
 use crate::options::LogOptions;
-use crate::plan::{Gap, Plan};
+use crate::plan::{Gap, HeadNotes, Plan};
 use crate::preparer::{Fill, Order, Prepared};
 use crate::quarantine;
 use crate::segment_file::{SegmentFile, open_segment};
@@ -66,16 +66,17 @@ pub fn open(
     let reusable = retired_files(platform, dir, options.segment_bytes)?;
 
     let previous = head.previous();
-    let mut catalog =
-        Catalog::load(platform, dir, previous.map(|(log_id, _)| log_id), Some(route))?;
+    let wanted = Wanted { log_id: previous.map(|(log_id, _)| log_id), route: Some(route) };
+    let mut catalog = Catalog::load(platform, dir, wanted)?;
     // The head file counts if it is this log's, or if all its segments are gone.
     let marks = previous
         .filter(|(log_id, _)| catalog.log_id.is_none_or(|found| found == *log_id))
         .map(|(_, marks)| marks);
-    let plan = Plan::make(platform, dir, &catalog, marks.as_ref(), passed(platform, dir))?;
+    let index = marks.and_then(|marks| head.previous_index(marks.active_sequence));
+    let notes = HeadNotes { marks, index: index.unwrap_or_default() };
+    let plan = Plan::make(platform, dir, &mut catalog, &notes, passed(platform, dir))?;
     kill_site::pass("log.recovery.scanned");
     repair(platform, dir, &catalog, &plan)?;
-    catalog.find_damaged_firsts(platform)?;
 
     let log_id = catalog.log_id.or(previous.map(|(log_id, _)| log_id)).unwrap_or_else(|| {
         u128::from(platform.random_u64()) << 64 | u128::from(platform.random_u64())
@@ -88,7 +89,8 @@ pub fn open(
         ignored: std::mem::take(&mut catalog.ignored),
         sources: plan.sources.into_spans(),
     };
-    let last_sequence = catalog.entries.last().map_or(0, |entry| entry.header.sequence);
+    let sequences = catalog.entries.iter().filter_map(|entry| Some(entry.header()?.sequence));
+    let last_sequence = sequences.max().unwrap_or(0);
     let mut writer = LogWriter {
         dir: dir.to_owned(),
         route: route.clone(),
@@ -106,7 +108,7 @@ pub fn open(
         cache: TailCache::new(options.tail_cache_bytes),
         active: None,
         spares: VecDeque::new(),
-        segments: spans(&catalog, plan.last_used),
+        segments: spans(platform, &mut catalog, plan.last_used)?,
         mirror: None,
         twin_ops: VecDeque::new(),
         roll_wanted: false,
@@ -213,20 +215,31 @@ fn repair(
     Ok(())
 }
 
-fn spans(catalog: &Catalog, last_used: Option<usize>) -> VecDeque<SegmentSpan> {
-    let used = last_used.map_or(0, |last| last + 1);
-    let entries = &catalog.entries;
-    let last_time = |index: usize| {
-        entries.get(index + 1).map_or(entries[index].header.created, |next| next.header.created)
-    };
-    let span = |index: usize| SegmentSpan {
-        sequence: entries[index].header.sequence,
-        path: entries[index].path.clone(),
-        first_lsn: entries[index].first_lsn,
-        bytes: entries[index].file_bytes,
-        last_time: last_time(index),
-    };
-    (0..used).map(span).collect()
+/// Every segment with batches. Those that were not looked at are left so: retention looks at them
+/// when it comes to them.
+fn spans(
+    platform: &dyn Platform,
+    catalog: &mut Catalog,
+    last_used: Option<usize>,
+) -> Result<VecDeque<SegmentSpan>, IoFault> {
+    let mut spans = VecDeque::new();
+    for index in 0..last_used.map_or(0, |last| last + 1) {
+        let is_seen = !catalog.entries[index].is_unseen();
+        let first_lsn = if is_seen { catalog.first_lsn(platform, index)? } else { None };
+        let next_created = catalog.entries.get(index + 1).and_then(Entry::header);
+        let last_time = next_created.map(|header| header.created);
+        let entry = &catalog.entries[index];
+        let created = entry.header().map(|header| header.created);
+        spans.push_back(SegmentSpan {
+            sequence: entry.header().map_or(0, |header| header.sequence),
+            path: entry.path.clone(),
+            first_lsn,
+            bytes: entry.file_bytes,
+            last_time: last_time.or(created).unwrap_or_default(),
+            is_known: is_seen && (last_time.is_some() || Some(index) == last_used),
+        });
+    }
+    Ok(spans)
 }
 
 impl LogWriter {
@@ -246,21 +259,23 @@ impl LogWriter {
                 self.discard.push(entry.path.clone());
                 continue;
             }
+            let Some(header) = entry.header().cloned() else { continue };
             let file = open_segment(platform, &entry.path, true, direct).at("open", &entry.path)?;
-            let (path, header) = (entry.path.clone(), entry.header.clone());
+            let path = entry.path.clone();
             self.spares.push_back(Prepared { file, path, header, twin: None });
         }
         let last = last_used.map(|index| &catalog.entries[index]);
         let resumable = last.filter(|last| !last.is_truncated());
-        if let (Some(entry), Some((offset, footer))) = (resumable, resume) {
+        let header = resumable.and_then(Entry::header);
+        if let (Some(entry), Some(header), Some((offset, footer))) = (resumable, header, resume) {
             self.active = Some(Active {
                 file: open_segment(platform, &entry.path, true, direct).at("open", &entry.path)?,
                 twin: None,
                 path: entry.path.clone(),
-                sequence: entry.header.sequence,
-                salt: entry.header.salt,
-                bytes: entry.header.segment_bytes,
-                usable_end: entry.header.usable_end(),
+                sequence: header.sequence,
+                salt: header.salt,
+                bytes: header.segment_bytes,
+                usable_end: header.usable_end(),
                 offset,
                 is_kept: true,
                 footer,

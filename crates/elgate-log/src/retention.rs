@@ -1,6 +1,7 @@
 //! Retiring segments: a few are kept under another name, to be used again, the others removed.
 //! Blocking; run through `Op::Blocking`.
 
+use crate::catalog::{Bounds, bounds};
 use crate::cursor::list_cursors;
 use crate::error::{AtPath, CursorError, IoFault};
 use crate::mirror::twin_path;
@@ -29,6 +30,8 @@ pub(crate) struct Retirement {
     /// Where the twins are.
     pub(crate) mirror: Option<PathBuf>,
     pub(crate) retain: Retention,
+    /// Segments to look at.
+    pub(crate) unknown: Vec<PathBuf>,
     /// Sealed segments, oldest first.
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) active_bytes: u64,
@@ -45,6 +48,8 @@ pub(crate) struct Retired {
     pub(crate) bytes: u64,
     /// Files kept for use as new segments.
     pub(crate) reusable: Vec<PathBuf>,
+    /// What was found out about unknown segments; nothing if they are none of this log's, or gone.
+    pub(crate) found: Vec<(PathBuf, Option<Bounds>)>,
     pub(crate) fault: Option<IoFault>,
 }
 
@@ -53,10 +58,17 @@ impl Retirement {
     /// the first segment that must stay: what remains is contiguous.
     pub(crate) fn carry_out(&self, platform: &dyn Platform) -> Retired {
         let mut retired = Retired::default();
-        if let Err(fault) = self.remove(platform, &mut retired) {
-            retired.fault = Some(fault);
-        }
+        let result =
+            self.look(platform, &mut retired).and_then(|()| self.remove(platform, &mut retired));
+        retired.fault = result.err();
         retired
+    }
+
+    fn look(&self, platform: &dyn Platform, retired: &mut Retired) -> Result<(), IoFault> {
+        for path in &self.unknown {
+            retired.found.push((path.clone(), bounds(platform, path)?));
+        }
+        Ok(())
     }
 
     fn remove(&self, platform: &dyn Platform, retired: &mut Retired) -> Result<(), IoFault> {

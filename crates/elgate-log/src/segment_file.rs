@@ -1,9 +1,9 @@
 //! Segment files: opening them past the page cache where that works, and reading them in pieces.
 
 use crate::batch::BatchHeader;
-use crate::bytes::is_blank;
+use crate::index::{FOOTER_BYTES, Footer, IndexEntry};
 use crate::segment_header::{HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
-use elgate_io::{Buffer, File, OpenOptions, Platform};
+use elgate_io::{Buffer, File, FileIdentity, OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,14 +30,20 @@ pub(crate) struct SegmentFile {
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
     file: File,
+    identity: FileIdentity,
     /// Where batches end at the latest: before the footer, or earlier if the file was truncated.
     bytes: u64,
+    /// Nothing beyond is read that was not asked for.
+    ahead_end: u64,
     window: Buffer,
     window_offset: u64,
 }
 
 /// Read at once, so that walking small batches costs few system calls.
 const READ_AHEAD_BYTES: usize = 256 * 1024;
+
+/// Read when a segment is opened: the header, and the block where the first batch begins.
+const FIRST_BYTES: usize = SEGMENT_HEADER_BYTES + BLOCK_BYTES;
 
 impl SegmentFile {
     /// Opens a segment and reads its header.
@@ -48,16 +54,19 @@ impl SegmentFile {
     ) -> io::Result<Result<Self, HeaderFault>> {
         let file = open_segment(platform, path, false, direct)?;
         let bytes = platform.size(&file)?;
-        let mut block = Buffer::with_capacity(BLOCK_BYTES);
-        block.set_length(SEGMENT_HEADER_BYTES);
-        let count = platform.read_at(&file, 0, &mut block)?;
-        block.set_length(count);
-        Ok(SegmentHeader::decode(&block).map(|header| Self {
+        let identity = platform.identity(&file)?;
+        let mut window = Buffer::with_capacity(FIRST_BYTES);
+        window.set_length(FIRST_BYTES);
+        let count = platform.read_at(&file, 0, &mut window)?;
+        window.set_length(count);
+        Ok(SegmentHeader::decode(&window).map(|header| Self {
             path: path.to_owned(),
             bytes: bytes.min(header.usable_end()),
+            ahead_end: u64::MAX,
             header,
             file,
-            window: Buffer::with_capacity(READ_AHEAD_BYTES),
+            identity,
+            window,
             window_offset: 0,
         }))
     }
@@ -72,6 +81,21 @@ impl SegmentFile {
         self.window.clear();
     }
 
+    /// Reads ahead no further than `end`: what lies beyond is not known to be written, and would
+    /// be read again later.
+    pub(crate) fn limit_read_ahead(&mut self, end: u64) {
+        self.ahead_end = end;
+    }
+
+    /// Whether its name still stands for it. Retention takes the name away before anything in the
+    /// file changes, so as long as this holds, what is in it belongs to this segment.
+    pub(crate) fn is_in_place(&self, platform: &dyn Platform) -> io::Result<bool> {
+        match open_segment(platform, &self.path, false, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => Ok(platform.identity(&result?)? == self.identity),
+        }
+    }
+
     /// The bytes from `offset`, a multiple of the block size, on; fewer at the end of the file.
     pub(crate) fn read(
         &mut self,
@@ -82,10 +106,12 @@ impl SegmentFile {
         let bytes = bytes.min(usize::try_from(self.bytes.saturating_sub(offset)).unwrap_or(bytes));
         let held = self.window_offset..self.window_offset + self.window.len() as u64;
         if !(held.contains(&offset) && offset + bytes as u64 <= held.end) {
-            let rest = usize::try_from(self.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
-            let wanted = bytes.max(READ_AHEAD_BYTES).min(rest);
+            let until =
+                |end: u64| usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let ahead = READ_AHEAD_BYTES.min(until(self.ahead_end));
+            let wanted = bytes.max(ahead).min(until(self.bytes));
             if wanted > self.window.capacity() {
-                self.window = Buffer::with_capacity(wanted);
+                self.window = Buffer::with_capacity(wanted.max(READ_AHEAD_BYTES));
             }
             // A direct read needs whole blocks; one that crosses the end of the file comes short.
             self.window.set_length(wanted.next_multiple_of(BLOCK_BYTES));
@@ -99,6 +125,16 @@ impl SegmentFile {
         Ok(&self.window[start.min(end)..end])
     }
 
+    /// The header of the batch at `offset`, whatever has become of its records.
+    pub(crate) fn header_at(
+        &mut self,
+        platform: &dyn Platform,
+        offset: u64,
+    ) -> io::Result<Option<BatchHeader>> {
+        let salt = self.header.salt;
+        Ok(BatchHeader::decode(self.read(platform, offset, BLOCK_BYTES)?, salt))
+    }
+
     /// The header of the batch at `offset`, if the whole batch is valid.
     pub(crate) fn batch_at(
         &mut self,
@@ -106,18 +142,37 @@ impl SegmentFile {
         offset: u64,
     ) -> io::Result<Option<BatchHeader>> {
         let salt = self.header.salt;
-        let Some(header) = BatchHeader::decode(self.read(platform, offset, BLOCK_BYTES)?, salt)
-        else {
-            return Ok(None);
-        };
+        let Some(header) = self.header_at(platform, offset)? else { return Ok(None) };
         let batch = self.read(platform, offset, header.batch_bytes as usize)?;
         let is_valid =
             batch.len() == header.batch_bytes as usize && header.records_are_valid(batch, salt);
         Ok(is_valid.then_some(header))
     }
 
-    /// Whether the block at `offset` holds nothing but zeros.
-    pub(crate) fn is_blank(&mut self, platform: &dyn Platform, offset: u64) -> io::Result<bool> {
-        Ok(is_blank(self.read(platform, offset, BLOCK_BYTES)?))
+    /// The first of these entries, tried from the last to the first, that points to a valid batch.
+    pub(crate) fn follow(
+        &mut self,
+        platform: &dyn Platform,
+        entries: &[IndexEntry],
+    ) -> io::Result<Option<IndexEntry>> {
+        for entry in entries.iter().rev() {
+            let is_block = entry.offset.is_multiple_of(BLOCK_BYTES as u64);
+            if is_block && (SEGMENT_HEADER_BYTES as u64..self.bytes).contains(&entry.offset) {
+                let batch = self.batch_at(platform, entry.offset)?;
+                if batch.is_some_and(|batch| batch.first_lsn == entry.first_lsn) {
+                    return Ok(Some(*entry));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The segment's footer, if it has one that is whole: then it is sealed. One read.
+    pub(crate) fn footer(&self, platform: &dyn Platform) -> io::Result<Option<Footer>> {
+        let mut bytes = Buffer::with_capacity(FOOTER_BYTES);
+        bytes.set_length(FOOTER_BYTES);
+        let count = platform.read_at(&self.file, self.header.usable_end(), &mut bytes)?;
+        bytes.set_length(count);
+        Ok(Footer::decode(&bytes, &self.header))
     }
 }

@@ -83,6 +83,11 @@ impl Sources {
         !self.rings.is_empty() && self.rings.values().all(reaches_back)
     }
 
+    /// Whether no batch came from a ring.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rings.is_empty()
+    }
+
     /// Every span, by ring and position.
     pub(crate) fn into_spans(self) -> Vec<SourceSpan> {
         self.rings.into_values().flatten().collect()

@@ -202,6 +202,9 @@ pub(crate) struct SegmentSpan {
     pub(crate) bytes: u64,
     /// Not older than its last record.
     pub(crate) last_time: WallTime,
+    /// Whether the above is so. If not, it was there when the log was opened, and nobody has
+    /// looked at it: path and size are all that is known, and of the oldest its first LSN.
+    pub(crate) is_known: bool,
 }
 
 impl LogWriter {

@@ -71,6 +71,7 @@ fn what_a_segment_held_before_is_not_found_again() {
         let rig = rig.crash(power, retaining());
         assert_eq!(rig.recovery.next_lsn, last.next());
         assert_eq!(rig.recovery.quarantined, [], "an older life is not damage");
+        assert_eq!(rig.recovery.torn_bytes, 0, "nor is it torn");
         assert_eq!(rig.read(), [Found::Records(first.0, last.0)], "after recovery");
         let world = rig.world.clone();
         drop(rig);

@@ -3,12 +3,9 @@
 
 use super::{GapReason, Limit, LogReader, OpenSegment, ReadBatch, RecordBatch};
 use crate::batch::BatchHeader;
-use crate::catalog::Entry;
-use crate::damage::{Aftermath, missing, salvage};
+use crate::damage::{Aftermath, Suspicion, missing, salvage};
 use crate::error::{AtPath, IoFault, ReadError};
 use crate::head::HeadView;
-use crate::segment_file::SegmentFile;
-use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_io::Platform;
 use elgate_types::Lsn;
 use std::ops::Range;
@@ -16,11 +13,22 @@ use std::ops::Range;
 /// Small batches are handed on together up to this size.
 const GATHER_BYTES: usize = 128 * 1024;
 
+/// How far the search for what is at the position has come.
+#[derive(Clone, Copy)]
+enum Search {
+    /// In what was read already.
+    Held,
+    /// In the open segment, read anew.
+    Reread,
+    /// In every segment there is.
+    Everywhere,
+}
+
 impl LogReader {
     /// One step: finds what is at the position.
     pub(super) fn advance(&mut self) -> Result<ReadBatch, ReadError> {
         let mut limit = self.limit();
-        let mut is_fresh = false;
+        let mut search = Search::Held;
         loop {
             if limit.is_live && self.position > limit.promised {
                 return Ok(ReadBatch::CaughtUp);
@@ -40,58 +48,57 @@ impl LogReader {
                 self.open = None;
                 continue;
             }
-            if !is_fresh {
-                // What was read ahead may be older than the watermark, and the log may have gone
-                // on in another segment.
-                is_fresh = true;
-                self.refresh()?;
-                continue;
-            }
-            if let Some(batch) = self.explain(limit)? {
-                return Ok(batch);
-            }
-            is_fresh = false;
+            search = match search {
+                Search::Held => {
+                    // What was read ahead may be older than the watermark.
+                    if let Some(open) = &mut self.open {
+                        open.file.forget();
+                    }
+                    Search::Reread
+                }
+                Search::Reread => {
+                    // The log may have gone on in another segment.
+                    self.refresh()?;
+                    Search::Everywhere
+                }
+                Search::Everywhere => {
+                    if let Some(batch) = self.explain(limit)? {
+                        return Ok(batch);
+                    }
+                    Search::Held
+                }
+            };
         }
     }
 
     fn refresh(&mut self) -> Result<(), ReadError> {
-        let sequence = self.open.as_ref().map(|open| open.file.header.sequence);
         self.catalog.refresh(&*self.platform, &self.dir)?;
-        let index =
-            self.catalog.entries.iter().position(|entry| Some(entry.header.sequence) == sequence);
-        match (&mut self.open, index) {
-            (Some(open), Some(index)) => {
-                open.index = index;
-                open.file.forget();
-            }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let mut entries = self.catalog.entries.iter();
+        let Some(index) = entries.position(|entry| entry.path == open.file.path) else {
             // The segment was removed beneath us.
-            _ => self.open = None,
-        }
-        if self.superseding(self.position) {
+            self.open = None;
+            return Ok(());
+        };
+        open.index = index;
+        open.file.forget();
+        // A later segment than the open one may have the record.
+        let superseded = self.catalog.superseded_from(&*self.platform, index)?;
+        if superseded.is_some_and(|first| first <= self.position) {
             self.open = None;
         }
         Ok(())
     }
 
-    /// Whether a later segment than the open one has the record `lsn`.
-    fn superseding(&self, lsn: Lsn) -> bool {
-        let Some(open) = &self.open else { return false };
-        self.catalog.superseded_from(open.index).is_some_and(|first| first <= lsn)
-    }
-
     /// Opens the segment that holds the position: the last one that begins at or before it.
     fn locate(&mut self) -> Result<Option<ReadBatch>, ReadError> {
-        let entries = &self.catalog.entries;
-        let begins_before = |first: Option<Lsn>| first.is_some_and(|first| first <= self.position);
-        let found = entries.iter().rposition(|entry| begins_before(entry.first_lsn));
-        let index = match found {
+        let platform = self.platform.clone();
+        let index = match self.catalog.last_up_to(&*platform, self.position)? {
             Some(index) => index,
             None => {
-                let used = |entry: &Entry| entry.first_lsn.is_some() || entry.begins_damaged;
-                let Some(index) = entries.iter().position(used) else { return Ok(None) };
-                if let (false, Some(first)) =
-                    (entries[index].begins_damaged, entries[index].first_lsn)
-                {
+                let Some(index) = self.catalog.first_used(&*platform)? else { return Ok(None) };
+                let first = self.catalog.first_lsn(&*platform, index)?;
+                if let (false, Some(first)) = (self.catalog.begins_damaged(index), first) {
                     let (from, to) = (self.position, Lsn(first.0 - 1));
                     return Ok(Some(ReadBatch::Gap { from, to, reason: GapReason::Removed }));
                 }
@@ -102,29 +109,16 @@ impl LogReader {
         Ok(None)
     }
 
-    fn enter(&mut self, index: usize) -> Result<(), IoFault> {
-        let entry = &self.catalog.entries[index];
-        // A log that lives in the page cache is read from there: a direct read would force it out.
-        let direct = !self.head.as_ref().is_some_and(HeadView::is_cached);
-        let file = match SegmentFile::open(&*self.platform, &entry.path, direct) {
-            // Retention has removed it.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            result => result.at("read", &entry.path)?.ok(),
-        };
-        self.open = file.map(|file| OpenSegment {
-            file,
-            index,
-            offset: SEGMENT_HEADER_BYTES as u64,
-            epoch: 0,
-        });
-        Ok(())
-    }
-
     /// Reads on in the open segment. `None`: what comes next is not there.
     fn read_here(&mut self, limit: Limit) -> Result<Option<RecordBatch>, IoFault> {
         let mut gathered: Option<RecordBatch> = None;
         let Some(open) = &mut self.open else { return Ok(None) };
-        let ceiling = self.catalog.superseded_from(open.index).unwrap_or(Lsn(u64::MAX));
+        let ceiling = self.catalog.superseded_from(&*self.platform, open.index)?;
+        let ceiling = ceiling.unwrap_or(Lsn(u64::MAX));
+        let is_cached = self.head.as_ref().is_some_and(HeadView::is_cached);
+        let is_written = limit.is_live && limit.active.0 == open.file.header.sequence;
+        let ahead_end = if is_written && !is_cached { limit.active.1 } else { u64::MAX };
+        open.file.limit_read_ahead(ahead_end);
         let last_allowed = if limit.is_live { limit.promised } else { Lsn(u64::MAX) };
         while open.offset < open.file.end() {
             let next = gathered.as_ref().map_or(self.position, |batch| batch.last.next());
@@ -165,67 +159,85 @@ impl LogReader {
     }
 
     /// The position is not where it should be: at the end, in a later segment, or damaged.
-    /// `None`: look again, there.
+    /// `None`: look again.
     fn explain(&mut self, limit: Limit) -> Result<Option<ReadBatch>, ReadError> {
-        let Some(open) = &mut self.open else {
-            return Ok(Some(self.nothing_open(limit)));
-        };
-        let path = open.file.path.clone();
-        let place = (open.file.header.sequence, open.offset);
+        let platform = self.platform.clone();
         let is_promised = limit.promised >= self.position;
-        if !is_promised
-            && self.known_end == Some(place)
-            && self.catalog.next_used(open.index).is_none()
-            && open.file.is_blank(&*self.platform, open.offset).at("read", &path)?
-        {
+        let Some(open) = &mut self.open else { return self.nothing_open(limit) };
+        let (index, offset, epoch) = (open.index, open.offset, open.epoch);
+        let sequence = open.file.header.sequence;
+        let path = open.file.path.clone();
+        let mut next_used = self.catalog.next_used(&*platform, index)?;
+        if next_used.is_none() && is_promised && self.catalog.find_hidden(&*platform)? {
+            next_used = self.catalog.next_used(&*platform, index)?;
+        }
+        if next_used.is_none() && !is_promised && self.known_end == Some((sequence, offset)) {
             return Ok(Some(ReadBatch::CaughtUp));
         }
-        let (offset, epoch) = (open.offset, open.epoch);
-        let after =
-            Aftermath::survey(&*self.platform, &mut open.file, offset, self.position, epoch)
-                .at("read", &path)?;
-        let next_used = self.catalog.next_used(open.index);
-        if let Some(next) = next_used.filter(|next| self.catalog.entries[*next].begins_damaged)
-            && after.dirty_end == offset
+
+        let footer = open.file.footer(&*platform).at("read", &path)?;
+        let durable_end = if limit.active.0 == sequence { limit.active.1 } else { 0 };
+        let reach = footer.as_ref().map_or(durable_end, |footer| footer.end).min(open.file.end());
+        let place = Suspicion { offset, expected: self.position, epoch, reach };
+        let after = Aftermath::survey(&*platform, &mut open.file, place).at("read", &path)?;
+        let ceiling = self.catalog.superseded_from(&*platform, index)?;
+        let later = after.later.filter(|(_, it)| ceiling.is_none_or(|end| it.first_lsn < end));
+        let is_over = match &footer {
+            Some(footer) => offset >= footer.end,
+            None => after.dirty_end.max(reach) <= offset,
+        };
+        if let Some(next) = next_used.filter(|next| self.catalog.begins_damaged(*next))
+            && is_over
         {
             // This segment ends here; whatever is wrong is wrong with the next one.
             self.enter(next)?;
             return Ok(None);
         }
-        let ceiling = self.catalog.superseded_from(open.index);
-        let later = after.later.filter(|(_, it)| ceiling.is_none_or(|end| it.first_lsn < end));
-        let goes_on = next_used.is_some_and(|next| !self.catalog.entries[next].begins_damaged);
-        if !(is_promised || after.states >= self.position || goes_on) {
-            self.known_end = Some(place);
+        let sealed = footer.map_or(Lsn::ZERO, |footer| Lsn(footer.next_lsn.0 - 1));
+        let known = limit.promised.max(after.states).max(sealed);
+        let goes_on = next_used.is_some_and(|next| !self.catalog.begins_damaged(next));
+        if !(known >= self.position || goes_on) {
+            self.known_end = Some((sequence, offset));
             return Ok(Some(ReadBatch::CaughtUp));
         }
         let next = match (later, ceiling) {
             (Some((_, header)), _) => header.first_lsn,
             (None, Some(ceiling)) => ceiling,
-            (None, None) => limit.promised.max(after.states).next(),
+            (None, None) => known.next(),
         };
-        let damage_end = later.map_or(after.dirty_end, |(offset, _)| offset);
+        let damage_end = match later {
+            Some((offset, _)) => offset,
+            None if is_over => offset,
+            None => after.dirty_end.max(reach),
+        };
         self.salvage(offset..damage_end, self.position..next)?;
-        match &mut self.open {
-            Some(_) if later.is_none() && ceiling.is_some() => self.open = None,
-            Some(open) => open.offset = damage_end,
-            None => {}
+        let Some(open) = &mut self.open else { return Ok(None) };
+        if !open.file.is_in_place(&*platform).at("open", &path)? {
+            // Not damage: retention has taken it away, and it may be written again by now.
+            self.open = None;
+            self.salvaged.clear();
+            return Ok(None);
+        }
+        if later.is_none() && ceiling.is_some() {
+            self.open = None;
+        } else {
+            open.offset = damage_end;
         }
         Ok(self.salvaged.pop_front())
     }
 
-    /// No segment begins at or before the position.
-    fn nothing_open(&self, limit: Limit) -> ReadBatch {
-        let nothing_begins = self.catalog.entries.iter().all(|entry| entry.first_lsn.is_none());
-        if nothing_begins && limit.promised >= self.position {
-            // Every segment that could hold it is gone or blank.
-            return ReadBatch::Gap {
-                from: self.position,
-                to: limit.promised,
-                reason: GapReason::Damaged,
-            };
+    /// No segment begins at or before the position. `None`: look again.
+    fn nothing_open(&mut self, limit: Limit) -> Result<Option<ReadBatch>, ReadError> {
+        let nothing_begins = self.catalog.first_used(&*self.platform)?.is_none();
+        if !(nothing_begins && limit.promised >= self.position) {
+            return Ok(Some(ReadBatch::CaughtUp));
         }
-        ReadBatch::CaughtUp
+        if self.catalog.find_hidden(&*self.platform)? {
+            return Ok(None);
+        }
+        // Every segment that could hold it is gone or blank.
+        let (from, to) = (self.position, limit.promised);
+        Ok(Some(ReadBatch::Gap { from, to, reason: GapReason::Damaged }))
     }
 
     /// Queues what a damaged range still holds, and the gaps between.

@@ -3,12 +3,14 @@
 
 use super::LogWriter;
 use super::segments::reply;
+use crate::catalog::Bounds;
 use crate::error::IoFault;
 use crate::event::LogEvent;
 use crate::retention::{Candidate, Retired, Retirement};
 use elgate_io::{BlockingReply, Completion, Op};
 use elgate_types::{Lsn, Monotonic};
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How often segments are looked at, besides at every roll.
@@ -16,6 +18,9 @@ const RETIRE_EVERY: Duration = Duration::from_secs(10);
 
 /// Most files kept beyond the active segment, prepared or retired and waiting to be used again.
 pub(crate) const SPARES_MAX: usize = 2;
+
+/// Most segments looked at in one round.
+const LOOKS_MAX: usize = 64;
 
 impl LogWriter {
     /// Looks again at the next opportunity.
@@ -41,6 +46,7 @@ impl LogWriter {
             dir: self.dir.clone(),
             mirror: self.options.mirror.clone(),
             retain: self.options.retain,
+            unknown: self.unknown(),
             candidates: self.candidates(),
             active_bytes: self.active.as_ref().map_or(0, |active| active.bytes),
             reuse_max: SPARES_MAX.saturating_sub(self.spares.len() + self.reusable.len()),
@@ -54,10 +60,37 @@ impl LogWriter {
         Some((token, Op::Blocking(Box::new(call))))
     }
 
+    /// The oldest segments that nobody has looked at yet. That the candidates before them may
+    /// go is then seen in the next round.
+    fn unknown(&self) -> Vec<PathBuf> {
+        let unknown = self.segments.iter().filter(|span| !span.is_known);
+        unknown.take(LOOKS_MAX).map(|span| span.path.clone()).collect()
+    }
+
+    /// Takes what the last round has found out about unknown segments.
+    fn take_bounds(&mut self, found: Vec<(PathBuf, Option<Bounds>)>) {
+        for (path, bounds) in found {
+            let Some(at) = self.segments.iter().position(|span| span.path == path) else {
+                continue;
+            };
+            let Some(bounds) = bounds else {
+                self.segments.remove(at);
+                continue;
+            };
+            let span = &mut self.segments[at];
+            span.sequence = bounds.sequence;
+            span.first_lsn = span.first_lsn.or(bounds.first_lsn);
+            span.last_time = bounds.last_time;
+            span.is_known = true;
+            self.retire_soon();
+        }
+    }
+
     /// Every segment but the last that has begun, oldest first: the next one's first record
     /// tells where it ends, and all of that is durable.
     fn candidates(&self) -> Vec<Candidate> {
-        let spans: Vec<_> = self.segments.iter().filter(|span| span.first_lsn.is_some()).collect();
+        let known = self.segments.iter().take_while(|span| span.is_known);
+        let spans: Vec<_> = known.filter(|span| span.first_lsn.is_some()).collect();
         let next_first = |index: usize| spans.get(index + 1).and_then(|next| next.first_lsn);
         let with_end = spans.iter().enumerate().filter_map(|(index, span)| {
             let last_lsn = Lsn(next_first(index)?.0 - 1);
@@ -85,6 +118,7 @@ impl LogWriter {
             self.events.push_back(LogEvent::ChoreFailed { error });
         }
         self.reusable.extend(retired.reusable);
+        self.take_bounds(retired.found);
         if !retired.sequences.is_empty() {
             self.segments.retain(|span| !retired.sequences.contains(&span.sequence));
             self.publish();

@@ -66,6 +66,7 @@ impl LogWriter {
             first_lsn: None,
             bytes: header.segment_bytes,
             last_time: header.created,
+            is_known: true,
         });
         self.events
             .push_back(LogEvent::Rolled { segment: path.clone(), sequence: header.sequence });
