@@ -9,7 +9,9 @@ use super::network::{OpRef, Progress};
 use super::world::{DriverState, Opened, Ready, State, Submitted};
 use crate::blocking_pool::catch_panic;
 use crate::sys::error;
-use crate::{Completion, Driver, DriverInfo, Op, Outcome, Platform, Token, Wait, Waker};
+use crate::{
+    Arena, Commit, Completion, Driver, DriverInfo, Op, Outcome, Platform, Token, Wait, Waker,
+};
 use elgate_types::{Monotonic, WallTime};
 use std::io;
 use std::sync::Arc;
@@ -386,6 +388,17 @@ impl Driver for SimDriver {
     fn platform(&self) -> Arc<dyn Platform> {
         self.world.platform()
     }
+
+    /// Of the heap: the simulated disk copies, and knows no alignment.
+    fn arena(&self) -> Arena {
+        Arena::heap()
+    }
+
+    fn commits(&self) -> Vec<Commit> {
+        vec![Commit::Dsync]
+    }
+
+    fn set_commit(&mut self, _commit: Commit) {}
 
     fn info(&self) -> DriverInfo {
         DriverInfo { backend: "sim", facts: vec![("clock", "virtual".to_owned())] }

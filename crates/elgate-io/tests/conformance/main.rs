@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
+mod arena;
 mod files;
 mod lifecycle;
 mod sandbox;
@@ -12,19 +13,29 @@ mod sockets;
 mod waits;
 mod world;
 
-/// Makes a test of every case for every backend.
+/// Makes a test of every case for every backend, and for every way to set up the ring.
 macro_rules! suite {
-    ($($module:ident: $($case:ident),+;)+) => {
-        mod uring {
+    (@uring $backend:ident $field:ident $value:expr; $($module:ident: $($case:ident),+;)+) => {
+        mod $backend {
+            use elgate_io::DriverOptions;
+
             $($(
                 #[test]
                 fn $case() {
-                    if let Some(mut world) = crate::world::World::uring(stringify!($case)) {
+                    let options = DriverOptions { $field: $value, ..crate::world::OPTIONS };
+                    if let Some(mut world) = crate::world::World::uring(stringify!($case), &options)
+                    {
                         crate::$module::$case(&mut world);
                     }
                 }
             )+)+
         }
+    };
+    ($($module:ident: $($case:ident),+;)+) => {
+        suite!(@uring uring commit elgate_io::Commit::Dsync; $($module: $($case),+;)+);
+        suite!(@uring uring_link commit elgate_io::Commit::Link; $($module: $($case),+;)+);
+        suite!(@uring uring_blocking commit elgate_io::Commit::Blocking; $($module: $($case),+;)+);
+        suite!(@uring uring_sqpoll sqpoll true; $($module: $($case),+;)+);
         mod poll {
             $($(
                 #[test]
@@ -54,7 +65,15 @@ suite! {
         misaligned_direct_io_is_refused,
         a_full_disk_is_a_completion,
         a_closed_door_is_a_completion,
-        appending_ignores_the_offset;
+        appending_ignores_the_offset,
+        a_write_that_comes_up_short_says_so,
+        the_way_to_commit_can_change_between_writes;
+    arena:
+        arena_buffers_carry_data_both_ways,
+        an_exhausted_arena_lends_from_the_heap,
+        arena_buffers_outlive_their_driver,
+        a_dropped_driver_gives_its_buffers_back,
+        another_drivers_arena_serves_as_well;
     sockets:
         nobody_listening_is_refused,
         accept_and_talk,
