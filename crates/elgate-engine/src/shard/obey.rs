@@ -4,7 +4,7 @@ use super::stop::{StopPhase, Stopping, answer};
 use super::{Command, Foreign, Reply, Shard};
 use crate::error::EngineError;
 use crate::route::{Incoming, Route};
-use elgate_types::{ErrorCode, RouteName};
+use elgate_types::{ErrorCode, RouteName, mark};
 
 /// A change to a route that is answered once something has ended.
 pub(super) enum Closing {
@@ -70,8 +70,9 @@ impl Shard {
                 let routes = self.routes.iter().flatten().map(|route| route.status()).collect();
                 answer(&reply, Ok((self.status(now), routes)));
             }
-            Command::Stop { deadline, reply } => {
-                self.stopping = Some(Stopping { deadline, reply, phase: StopPhase::Draining });
+            Command::Stop { deadline, remove_rings, reply } => {
+                let phase = StopPhase::Draining;
+                self.stopping = Some(Stopping { deadline, remove_rings, reply, phase });
             }
             Command::Foreign(foreign) => self.accept_foreign(&foreign),
             Command::ForeignDone(acknowledgement) => self.acknowledgements.push(acknowledgement),
@@ -97,6 +98,7 @@ impl Shard {
     }
 
     fn accept_foreign(&mut self, foreign: &Foreign) {
+        mark::hit("shard.passed_on");
         let incoming = Incoming {
             address: foreign.address,
             op_id: foreign.op_id,
