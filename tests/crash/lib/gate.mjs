@@ -10,13 +10,16 @@ import { until } from './wait.mjs';
 const DRAIN_MS = 60_000;
 
 /**
- * `routes` is { name: { sink, … } } as in elgate.toml; values are strings, numbers or inline tables. The result has
- * `dataDir`, `config`, `admin`, `daemon`, and `head(route)`.
+ * `routes` is { name: { sink, … } } as in elgate.toml; values are strings, numbers or inline tables. Logs and outputs are
+ * below `directory`. The result has `dataDir`, `config`, `admin`, `daemon`, and `head(route)`.
  */
-export async function makeGate(sandbox, { routes, env, retry = { initial_ms: 2, max_ms: 50, max_attempts: 0 } }) {
+export async function makeGate(
+  sandbox,
+  { routes, env, directory = sandbox.dir, retry = { initial_ms: 2, max_ms: 50, max_attempts: 0 } },
+) {
   const gate = {
-    dataDir: sandbox.path('data'),
-    out: sandbox.path('out'),
+    dataDir: path.join(directory, 'data'),
+    out: path.join(directory, 'out'),
     ring: sandbox.ring,
     admin: `127.0.0.1:${await freePort()}`,
     head: (route) => readHead(gate.dataDir, route),
