@@ -15,7 +15,7 @@ const DRAIN_MS = 60_000;
  */
 export async function makeGate(
   sandbox,
-  { routes, env, directory = sandbox.dir, retry = { initial_ms: 2, max_ms: 50, max_attempts: 0 } },
+  { routes, env, prefix, args, directory = sandbox.dir, retry = { initial_ms: 2, max_ms: 50, max_attempts: 0 } },
 ) {
   const gate = {
     dataDir: path.join(directory, 'data'),
@@ -41,7 +41,7 @@ ${sections.join('\n')}
 `;
   fs.mkdirSync(gate.out);
   gate.config = sandbox.write('elgate.toml', text);
-  gate.daemon = new Daemon(sandbox, { config: gate.config, admin: gate.admin, env });
+  gate.daemon = new Daemon(sandbox, { config: gate.config, admin: gate.admin, env, prefix, args });
   gate.outputOf = (route) => path.join(gate.out, routes[route].path);
 
   /** Waits until the sinks have carried out everything that is durable. */
@@ -54,7 +54,10 @@ ${sections.join('\n')}
           return head !== undefined && head.delivered >= head.durable;
         }),
       { timeoutMs, everyMs: 5, abort: () => gate.daemon.deathReason() },
-    );
+    ).catch(async (error) => {
+      const status = await gate.daemon.status().catch((reason) => ({ routes: reason.message }));
+      throw new Error(`${error.message}; the daemon says: ${JSON.stringify(status.routes)}`);
+    });
   return gate;
 }
 

@@ -7,7 +7,7 @@ import path from 'node:path';
 import readline from 'node:readline';
 import { promisify } from 'node:util';
 import { targetDir } from '../../../scripts/lib/paths.mjs';
-import { now, sleep, turn } from '../../crash/lib/wait.mjs';
+import { now, sleep, turn, until } from '../../crash/lib/wait.mjs';
 import { Lacking } from './lacking.mjs';
 
 const execute = promisify(execFile);
@@ -151,6 +151,15 @@ export class FaultyDisk {
 
   stats() {
     return this.tell('stats');
+  }
+
+  /** Waits until `count` requests of a kind have failed, all told. */
+  untilFailed(request, count, options) {
+    return until(
+      `${count} requests to ${request} to fail`,
+      async () => (await this.stats()).failed[request] >= count,
+      options,
+    );
   }
 
   /** Where the file's bytes lie on the disk: the smallest range that holds them all. */

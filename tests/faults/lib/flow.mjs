@@ -23,12 +23,11 @@ export class Flow {
 
   /**
    * `disk` are options of FaultyDisk.make, or nothing for the sandbox's own directory; `backend` is uring or poll;
-   * `producers`, `rate` and `bytes` say what comes in.
+   * `producers`, `rate`, `bytes` and `awaits` say what comes in; `retain` is in segments.
    */
-  static async start(
-    context,
-    { disk, backend, env = {}, producers = 2, rate = 300, bytes = [20, 8_000], retain = 2 } = {},
-  ) {
+  static async start(context, options = {}) {
+    const { disk, backend, env = {}, prefix, args } = options;
+    const { producers = 2, rate = 300, bytes = [20, 8_000], awaits, retain = 2 } = options;
     const flow = new Flow();
     const { sandbox, random } = context;
     Object.assign(flow, { sandbox, random, report: context.report });
@@ -38,15 +37,12 @@ export class Flow {
       routes: routesFor(flow.receiver, { retain: { max_bytes: retain * SEGMENT_BYTES } }),
       directory: flow.disk?.mountpoint,
       env: { ...(backend && { ELGATE_BACKEND: backend }), ...env },
+      prefix,
+      args,
     });
     flow.daemon = flow.gate.daemon;
-    flow.pool = new ProducerPool(sandbox, {
-      routes: ROUTES,
-      rate,
-      bytes,
-      seed: random.int(1, 1e6),
-      env: flow.gate.env,
-    });
+    const seed = random.int(1, 1e6);
+    flow.pool = new ProducerPool(sandbox, { routes: ROUTES, rate, bytes, seed, awaits, env: flow.gate.env });
     flow.acknowledged = new Acknowledged(flow.pool);
     await flow.daemon.start().ready();
     for (let number = 1; number <= producers; number += 1) flow.pool.start(number);
@@ -70,25 +66,53 @@ export class Flow {
     this.resumed.push({ label, ms: now() - since, limit: RESUME_LIMIT_MS });
   }
 
+  /** Waits for the daemon to acknowledge again, or to end by itself: then its outcome. */
+  async endedOrFlowing(timeoutMs = 30_000) {
+    const before = this.acknowledged.count();
+    return until(
+      'records to be acknowledged, or the daemon to end',
+      () => {
+        if (!this.daemon.alive) return { ended: true };
+        return this.acknowledged.count() > before && { ended: false };
+      },
+      { timeoutMs, abort: () => this.pool.deathReason() },
+    ).then(({ ended }) => ended);
+  }
+
   /** Notes that a fault strikes now. */
   struck() {
     this.faults.push({ at: moment() });
   }
 
+  /** A route's row of the status. */
   async state(route = FILE_ROUTE) {
     return (await this.daemon.status()).routes.find(({ name }) => name === route);
   }
 
-  /** Waits for a route's row of the status to satisfy `is`, and returns it. */
-  until(what, is, { route = FILE_ROUTE, ...options } = {}) {
-    return until(
-      `${what} of route ${route}`,
-      async () => {
-        const row = await this.state(route).catch(() => undefined);
-        return row && is(row) ? row : undefined;
-      },
-      { timeoutMs: 30_000, everyMs: 10, abort: () => this.deathReason(), ...options },
+  /**
+   * Waits for a route to be parked, and checks that its status says why. Which one is first is chance, and the other may
+   * follow or not: a producer that waits for one route sends nothing to the other.
+   */
+  async parked(label, words) {
+    const row = await until(
+      `a route to be parked by ${label}`,
+      async () => (await this.daemon.status().catch(() => undefined))?.routes.find(({ state }) => state === 'parked'),
+      { timeoutMs: 30_000, everyMs: 10, abort: () => this.deathReason() },
     );
+    const { code, message } = row.last_error ?? {};
+    // Its sink may be in the same trouble, and have the last word.
+    const tells = /^ERR_ELGATE_(LOG_UNAVAILABLE|IO)$/.test(code) && words.test(message);
+    this.report.check(`${label}: ${row.name} is parked and says why`, tells, JSON.stringify(row.last_error));
+  }
+
+  /** Waits until no route is parked any more and records are acknowledged again. */
+  async unparked(label) {
+    await until(
+      `all routes to resume after ${label}`,
+      async () => (await this.daemon.status().catch(() => undefined))?.routes.every(({ state }) => state !== 'parked'),
+      { timeoutMs: 30_000, everyMs: 10, abort: () => this.deathReason() },
+    );
+    await this.flowing(label);
   }
 
   /** The power fails. `whole`: for the programs and their ring in memory as well. Everything is off when this returns. */
