@@ -12,9 +12,12 @@ const PROGRAMS = [
   ['curl', 'curl', ['--version']],
   ['setpriv', 'util-linux', ['--version']],
   ['prlimit', 'util-linux', ['--version']],
+  ['mkfs.ext4', 'e2fsprogs', ['-V']],
+  ['filefrag', 'e2fsprogs', null],
+  ['losetup', 'mount', ['--version']],
 ];
 
-// wrk has no argument that succeeds without doing something, so it is looked up instead.
+// wrk and filefrag have no argument that succeeds without doing something, so they are looked up instead.
 const present = ([program, , args]) =>
   args === null ? hasTool('sh', ['-c', `command -v ${program}`]) : hasTool(program, args);
 

@@ -156,6 +156,17 @@ export const STEPS = [
       return context.run(process.execPath, ['tests/crash/run.mjs'], { cwd: root });
     },
   },
+  {
+    name: 'faults',
+    title: 'power cuts, failing and full disks, stopped and starved processes',
+    counts: 'own',
+    needs: [...BUILT, 'failpoints'],
+    async run(context) {
+      const built = await cargo(context, ['build', '--locked', '--quiet', '-p', 'elgate-fault-disk']);
+      if (!built.ok) return built;
+      return context.run(process.execPath, ['tests/faults/run.mjs'], { cwd: root });
+    },
+  },
   ...Object.entries(WORLDS).flatMap(([world, { title, programs, enter }]) =>
     Object.entries(SUITES).map(([suite, { needs, ...command }]) => ({
       name: `${suite}-${world}`,

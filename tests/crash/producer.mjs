@@ -17,11 +17,16 @@ import { Random } from './lib/random.mjs';
 import { sleep } from './lib/wait.mjs';
 
 /** These say that the operation was not taken. Every other failure leaves the outcome open. */
-const DEFINITE = new Set(['ERR_ELGATE_PAYLOAD_TOO_LARGE', 'ERR_ELGATE_ROUTE_UNKNOWN', 'ERR_ELGATE_BACKPRESSURE']);
+const DEFINITE = new Set([
+  'ERR_ELGATE_PAYLOAD_TOO_LARGE',
+  'ERR_ELGATE_ROUTE_UNKNOWN',
+  'ERR_ELGATE_BACKPRESSURE',
+  'ERR_ELGATE_LOG_UNAVAILABLE',
+]);
 const OUTSTANDING_MAX = 256;
 const TOO_LARGE_BYTES = 1_000_001;
 
-const { producer, incarnation, journal, routes, rate, bytes, seed } = JSON.parse(process.argv[2]);
+const { producer, incarnation, journal, routes, rate, bytes, seed, awaits = 0.1 } = JSON.parse(process.argv[2]);
 const random = new Random(seed).fork(`${producer}.${incarnation}`);
 const file = fs.openSync(journal, 'a');
 const note = (line) => fs.writeSync(file, `${process.hrtime.bigint()} ${line}\n`);
@@ -74,7 +79,7 @@ while (!stopping) {
     }
     const last = burst.map(({ id, body }) => send(route, body, id)).at(-1);
     // Now and then wait for the acknowledgement before sending more: "acknowledged before sent" needs such pairs.
-    if (random.chance(0.1)) await last;
+    if (random.chance(awaits)) await last;
   }
   await sleep(1);
 }

@@ -23,6 +23,7 @@ const MAY_USE = {
   // Not part of the product.
   'elgate-bench-log': ['elgate-types', 'elgate-io', 'elgate-log'],
   'elgate-sandbox': [],
+  'elgate-fault-disk': [],
 };
 
 /** What only its tests may use besides: a real producer in front of a real engine. */

@@ -10,9 +10,12 @@ export class Daemon {
   #expected = false;
   kills = 0;
 
-  /** `config` is the path of an elgate.toml; `admin` is "host:port" as written there. */
-  constructor(sandbox, { config, admin, env = {}, log = 'daemon.log' }) {
-    Object.assign(this, { sandbox, config, admin, env, log });
+  /**
+   * `config` is the path of an elgate.toml; `admin` is "host:port" as written there; `prefix` is what confines the
+   * process before it becomes the daemon, such as ['prlimit', '--fsize=…']; `args` are further ones of `serve`.
+   */
+  constructor(sandbox, { config, admin, env = {}, prefix = [], args = [], log = 'daemon.log' }) {
+    Object.assign(this, { sandbox, config, admin, env, prefix, args, log });
   }
 
   get pid() {
@@ -28,7 +31,9 @@ export class Daemon {
     if (this.alive) throw new Error('the daemon is running already');
     this.#expected = false;
     this.startedAt = now();
-    this.#child = this.sandbox.spawn(process.execPath, [CLI, 'serve', '--config', this.config], {
+    const serve = [CLI, 'serve', '--config', this.config, ...this.args];
+    const [command, ...args] = [...this.prefix, process.execPath, ...serve];
+    this.#child = this.sandbox.spawn(command, args, {
       log: this.log,
       env: { ...this.env, ...env },
     });
@@ -65,6 +70,11 @@ export class Daemon {
     return this.#child.ended;
   }
 
+  /** SIGSTOP, SIGCONT, or another signal that it lives through. */
+  signal(name) {
+    this.#child.kill(name);
+  }
+
   /** SIGTERM, and its exit code; SIGKILL if it does not drain within the limit. */
   async stop(timeoutMs = 20_000) {
     if (!this.alive) return undefined;
@@ -89,11 +99,11 @@ export class Daemon {
   }
 
   get(path) {
-    return request(this.admin, 'GET', path);
+    return request(this.admin, 'GET', path, { agent: this.agent });
   }
 
   post(path, body) {
-    return request(this.admin, 'POST', path, body);
+    return request(this.admin, 'POST', path, { body, agent: this.agent });
   }
 
   async status() {
@@ -105,14 +115,14 @@ export class Daemon {
   }
 }
 
-/** One request to the control API: `{ status, text, json }`. */
-export function request(admin, method, path, body) {
+/** One request to the control API: `{ status, text, json }`. Over a connection of its own, unless `agent` has one. */
+export function request(admin, method, path, { body, agent = false } = {}) {
   const [host, port] = admin.split(':');
   const text = body === undefined ? undefined : JSON.stringify(body);
   return new Promise((resolve, reject) => {
     const headers =
       text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
-    const outgoing = http.request({ host, port, method, path, headers, agent: false, timeout: 5_000 }, (response) => {
+    const outgoing = http.request({ host, port, method, path, headers, agent, timeout: 5_000 }, (response) => {
       const chunks = [];
       response.on('data', (chunk) => chunks.push(chunk));
       response.on('error', reject);

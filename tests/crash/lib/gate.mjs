@@ -10,13 +10,16 @@ import { until } from './wait.mjs';
 const DRAIN_MS = 60_000;
 
 /**
- * `routes` is { name: { sink, … } } as in elgate.toml; values are strings, numbers or inline tables. The result has
- * `dataDir`, `config`, `admin`, `daemon`, and `head(route)`.
+ * `routes` is { name: { sink, … } } as in elgate.toml; values are strings, numbers or inline tables. Logs and outputs are
+ * below `directory`. The result has `dataDir`, `config`, `admin`, `daemon`, and `head(route)`.
  */
-export async function makeGate(sandbox, { routes, env, retry = { initial_ms: 2, max_ms: 50, max_attempts: 0 } }) {
+export async function makeGate(
+  sandbox,
+  { routes, env, prefix, args, directory = sandbox.dir, retry = { initial_ms: 2, max_ms: 50, max_attempts: 0 } },
+) {
   const gate = {
-    dataDir: sandbox.path('data'),
-    out: sandbox.path('out'),
+    dataDir: path.join(directory, 'data'),
+    out: path.join(directory, 'out'),
     ring: sandbox.ring,
     admin: `127.0.0.1:${await freePort()}`,
     head: (route) => readHead(gate.dataDir, route),
@@ -38,7 +41,7 @@ ${sections.join('\n')}
 `;
   fs.mkdirSync(gate.out);
   gate.config = sandbox.write('elgate.toml', text);
-  gate.daemon = new Daemon(sandbox, { config: gate.config, admin: gate.admin, env });
+  gate.daemon = new Daemon(sandbox, { config: gate.config, admin: gate.admin, env, prefix, args });
   gate.outputOf = (route) => path.join(gate.out, routes[route].path);
 
   /** Waits until the sinks have carried out everything that is durable. */
@@ -51,7 +54,10 @@ ${sections.join('\n')}
           return head !== undefined && head.delivered >= head.durable;
         }),
       { timeoutMs, everyMs: 5, abort: () => gate.daemon.deathReason() },
-    );
+    ).catch(async (error) => {
+      const status = await gate.daemon.status().catch((reason) => ({ routes: reason.message }));
+      throw new Error(`${error.message}; the daemon says: ${JSON.stringify(status.routes)}`);
+    });
   return gate;
 }
 

@@ -12,8 +12,9 @@ export class ProducerPool {
   journals = [];
   unexpected = [];
 
-  constructor(sandbox, { routes, rate, bytes, seed, env }) {
-    Object.assign(this, { sandbox, routes, rate, bytes, seed, env });
+  /** `awaits`: how often (0 to 1) a producer waits for an acknowledgement before it sends more. */
+  constructor(sandbox, { routes, rate, bytes, seed, awaits, env }) {
+    Object.assign(this, { sandbox, routes, rate, bytes, seed, awaits, env });
   }
 
   get numbers() {
@@ -33,6 +34,7 @@ export class ProducerPool {
       rate: this.rate,
       bytes: this.bytes,
       seed: this.seed,
+      awaits: this.awaits,
     };
     const child = this.sandbox.spawn(process.execPath, [PRODUCER, JSON.stringify(settings)], {
       log: `producer-${number}.log`,

@@ -9,9 +9,10 @@ import { landedInFlow } from './moments.mjs';
 export const FILE_ROUTE = 'orders';
 export const HTTP_ROUTE = 'hooks';
 
-export const routesFor = (receiver) => ({
-  [FILE_ROUTE]: { sink: 'file', path: 'orders.log', segment_bytes: 4 << 20 },
-  [HTTP_ROUTE]: { sink: 'http', url: receiver.url, segment_bytes: 4 << 20, timeout_ms: 5_000 },
+/** `more` settings go to both. */
+export const routesFor = (receiver, more = {}) => ({
+  [FILE_ROUTE]: { sink: 'file', path: 'orders.log', segment_bytes: 4 << 20, ...more },
+  [HTTP_ROUTE]: { sink: 'http', url: receiver.url, segment_bytes: 4 << 20, timeout_ms: 5_000, ...more },
 });
 
 const OPEN_FILES_MAX = 256;

@@ -283,6 +283,47 @@ fn a_sync_that_outlasts_the_pause_after_a_failed_write_loses_nothing() {
     assert!(bytes == expected.as_bytes(), "{}", String::from_utf8_lossy(&bytes));
 }
 
+/// While nothing else is to be written to the file, only the next save can tell that all is well.
+#[test]
+fn a_file_sink_goes_on_once_its_cursor_can_be_saved() {
+    const CURSOR: u32 = 3;
+    let mut run = Run::new(7);
+    let mut route = run.open();
+    let mut driver = run.world.driver();
+    let mut acks = Vec::new();
+    run.submit(&mut route, &driver, &mut acks);
+    let mut failed = false;
+    for _ in 0..1_000 {
+        let mut refused = None;
+        route.pump(
+            driver.now(),
+            driver.wall_time(),
+            &mut |part, token, op| match op {
+                Op::Write { buffer, .. } if part == Part::Sink && token == CURSOR && !failed => {
+                    failed = true;
+                    refused = Some(buffer);
+                }
+                op => driver.submit(number(part, token), op),
+            },
+            &mut acks,
+        );
+        if let Some(buffer) = refused {
+            let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            let completion = Completion { token: 0, result: Err(error), buffer: Some(buffer) };
+            route.handle(Part::Sink, CURSOR, completion, driver.now(), driver.wall_time());
+            run.submit(&mut route, &driver, &mut acks);
+        }
+        let mut completions = Vec::new();
+        let soon = driver.now().after(Duration::from_millis(5));
+        driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
+        for completion in completions {
+            let (part, token) = parse(completion.token);
+            route.handle(part, token, completion, driver.now(), driver.wall_time());
+        }
+    }
+    assert!(failed && route.is_drained(), "{:?}", route.status());
+}
+
 #[test]
 fn a_retiring_sink_is_not_held_up_by_a_cursor_that_cannot_be_saved() {
     let run = Run::new(7);

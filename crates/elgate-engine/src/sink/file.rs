@@ -280,12 +280,14 @@ impl FileSink {
             TOKEN_WRITE => self.handle_write(completion, now),
             TOKEN_SYNC => self.handle_sync(completion, now),
             TOKEN_REWIND => self.handle_rewind(completion, now),
-            _ => {
-                if let Err(error) = self.cursor.handle(completion) {
+            _ => match self.cursor.handle(completion) {
+                // What else may have failed is mended by cutting the file back.
+                Ok(()) => self.failing = self.rewind != Rewind::None,
+                Err(error) => {
                     self.fail("save the cursor of", error.code(), &error, now);
                     self.save_at = Some(now.after(RETRY_AFTER));
                 }
-            }
+            },
         }
     }
 

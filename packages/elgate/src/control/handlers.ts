@@ -32,11 +32,6 @@ export function buildInfo(): BuildInfo {
 export async function status({ subject }: Call): Promise<Answer> {
   const { config } = subject;
   const engine = engineStatus(subject);
-  const whole = {
-    what: 'process',
-    bytes: process.memoryUsage.rss(),
-    why: 'resident in all: Node.js with its heap and code, and of the above what has been touched',
-  };
   return json({
     phase: subject.phase,
     pid: process.pid,
@@ -45,8 +40,18 @@ export async function status({ subject }: Call): Promise<Answer> {
     build: buildInfo(),
     load_average: loadavg(),
     ...engine,
-    memory: [...engine.memory, whole],
+    memory: [...engine.memory, ...wholeProcess()],
   });
+}
+
+/** What the process holds in all. Unknown when no descriptor is left to look it up with, which is when a status is asked for. */
+function wholeProcess(): EngineStatus['memory'] {
+  const why = 'resident in all: Node.js with its heap and code, and of the above what has been touched';
+  try {
+    return [{ what: 'process', bytes: process.memoryUsage.rss(), why }];
+  } catch {
+    return [];
+  }
 }
 
 export async function info({ subject }: Call): Promise<Answer> {

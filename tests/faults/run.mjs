@@ -1,0 +1,80 @@
+// Fault tests: the real daemon on a real ext4 whose disk loses power, fails, lies and dawdles, and in processes that
+// are stopped, starved of descriptors, file size or lockable memory.
+//
+//   node tests/faults/run.mjs [CASE...] [--cuts N] [--seed N] [--json] [--list]
+//
+// Every case injects its fault under load, counts what struck, and has the checker of tests/crash look at what the
+// producers wrote down elsewhere. A case in which nothing struck is NOT MEASURED, which is a failure. `--cuts` is the
+// number of power cuts in all. Ends with "N passed, N failed, N skipped"; exit 1 if anything failed.
+
+import fs from 'node:fs';
+import { parseArgs } from 'node:util';
+import { Random } from '../crash/lib/random.mjs';
+import { Report } from '../crash/lib/report.mjs';
+import { CLI, closeOnExit, realDirectory, Sandbox } from '../crash/lib/sandbox.mjs';
+import { now } from '../crash/lib/wait.mjs';
+import { CASES } from './cases/index.mjs';
+import { Lacking } from './lib/lacking.mjs';
+
+function options() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      cuts: { type: 'string', default: '200' },
+      seed: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      list: { type: 'boolean', default: false },
+    },
+  });
+  const unknown = positionals.find((name) => !CASES[name]);
+  if (unknown) throw new Error(`no case is called ${unknown}; there are ${Object.keys(CASES).join(', ')}`);
+  const number = (name) => {
+    const value = Number(values[name]);
+    if (!Number.isInteger(value) || value < 1)
+      throw new Error(`--${name} wants a whole number above 0, not ${values[name]}`);
+    return value;
+  };
+  return {
+    ...values,
+    chosen: positionals.length > 0 ? positionals : Object.keys(CASES),
+    cuts: number('cuts'),
+    seed: values.seed === undefined ? newSeed() : number('seed'),
+  };
+}
+
+const newSeed = () => Number(process.hrtime.bigint() & 0x3fffffffn) ^ process.pid || 1;
+
+async function perform(name, context) {
+  const { report } = context;
+  report.begin(name);
+  const sandbox = new Sandbox('faults');
+  const started = now();
+  try {
+    await CASES[name].run({ ...context, sandbox });
+  } catch (error) {
+    if (error instanceof Lacking) report.skip(name, error.message);
+    else report.fail(`case ${name} came to its end`, error.stack);
+  } finally {
+    await sandbox.close();
+  }
+  const seconds = Number(((now() - started) / 1000).toFixed(1));
+  report.figures({ seconds });
+  report.note(`${seconds} s`);
+}
+
+const { chosen, json, list, cuts, seed } = options();
+if (list) {
+  for (const [name, { title }] of Object.entries(CASES)) console.log(`${name.padEnd(24)} ${title}`);
+  process.exit(0);
+}
+closeOnExit();
+const report = new Report(json ? console.error : console.log);
+if (!fs.existsSync(CLI)) throw new Error(`${CLI} is missing: build it first with npm start or npm test`);
+report.write(`seed ${seed}, in ${realDirectory(report.write)}`);
+const random = new Random(seed);
+for (const name of chosen) await perform(name, { report, cuts, random: random.fork(name) });
+
+report.write(`\nseed ${seed}`);
+if (json) console.log(JSON.stringify({ seed, ...report.counts, phases: report.phases }, null, 2));
+report.write(report.closing);
+process.exitCode = report.counts.failed > 0 ? 1 : 0;
