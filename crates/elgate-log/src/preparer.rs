@@ -70,8 +70,10 @@ impl Order {
             if result.is_ok() {
                 return result;
             }
-            // Whatever was wrong with that file, a new one does not need it.
-            drop(platform.remove(retired));
+            // Whatever was wrong with that file, a new one does not need it, and must not be it:
+            // its old name may come back.
+            remove_if_there(platform, retired)?;
+            remove_if_there(platform, &unfinished)?;
         }
         let result = self.create(platform, &unfinished);
         if result.is_err() {
@@ -88,6 +90,9 @@ impl Order {
         unfinished: &Path,
     ) -> Result<Prepared, IoFault> {
         platform.rename(retired, unfinished).at("rename a retired segment to", unfinished)?;
+        // Before anything is written to it: a power cut must not bring its old name back. That
+        // retention has synced the directory is not enough, for that may have failed.
+        platform.sync_directory(&self.dir).at("sync", &self.dir)?;
         let file = open_segment(platform, unfinished, true, self.direct).at("open", unfinished)?;
         let bytes = platform.size(&file).at("inspect", unfinished)?;
         if bytes != self.segment_bytes {
