@@ -116,7 +116,7 @@ impl Plan {
         let begins = walk.find_start()?;
         let start = begins.unwrap_or(0);
         walk.plan.walked_from = start;
-        walk.find_proof_behind(start)?;
+        let empty = walk.find_proof_behind(start)?;
         let begin = SEGMENT_HEADER_BYTES as u64;
         let (mut at, known) = match begins {
             Some(start) => walk.checkpoint(start)?,
@@ -124,7 +124,9 @@ impl Plan {
         };
         let checkpoint = (at, known);
         for index in start..walk.catalog.entries.len() {
-            walk.segment(index, at)?;
+            if !empty.contains(&index) {
+                walk.segment(index, at)?;
+            }
             at = begin;
         }
         if walk.proof >= walk.plan.next {
@@ -164,16 +166,23 @@ impl Walk<'_> {
     }
 
     /// Segments behind the start have no valid first batch, but may hold batches that say what
-    /// was durable.
-    fn find_proof_behind(&mut self, start: usize) -> Result<(), IoFault> {
+    /// was durable. Returns those that hold nothing.
+    fn find_proof_behind(&mut self, start: usize) -> Result<Vec<usize>, IoFault> {
+        let mut empty = Vec::new();
         for index in start + 1..self.catalog.entries.len() {
             let Some(mut file) = self.open(index)? else { continue };
+            let footer = file.footer(self.platform).at("read", &file.path)?;
+            let reach = self.reach(&file, footer.as_ref());
             let offset = SEGMENT_HEADER_BYTES as u64;
-            let place = Suspicion { offset, expected: Lsn(1), epoch: 0, reach: 0 };
+            let place = Suspicion { offset, expected: Lsn(1), epoch: 0, reach };
             let found = Aftermath::survey(self.platform, &mut file, place);
-            self.proof = self.proof.max(found.at("read", &file.path)?.states);
+            let found = found.at("read", &file.path)?;
+            self.proof = self.proof.max(found.states);
+            if found.dirty_end.max(reach) <= offset {
+                empty.push(index);
+            }
         }
-        Ok(())
+        Ok(empty)
     }
 
     /// Where to begin in the segment at `index`: at the last batch of its index that is valid and

@@ -108,8 +108,10 @@ impl Order {
             if result.is_ok() {
                 return result;
             }
-            // Whatever was wrong with that file, a new one does not need it.
-            drop(platform.remove(retired));
+            // Whatever was wrong with that file, a new one does not need it, and must not be it:
+            // its old name may come back.
+            remove_if_there(platform, retired)?;
+            remove_if_there(platform, &path.with_file_name(naming::PREPARING))?;
         }
         header.is_recycled = false;
         create(platform, header, path, self.direct, self.fill)
@@ -126,6 +128,10 @@ pub(crate) fn recycle(
 ) -> Result<File, IoFault> {
     let unfinished = path.with_file_name(naming::PREPARING);
     platform.rename(retired, &unfinished).at("rename a retired segment to", &unfinished)?;
+    let dir = path.parent().unwrap_or(path);
+    // Before anything is written to it: a power cut must not bring its old name back. That
+    // retention has synced the directory is not enough, for that may have failed.
+    platform.sync_directory(dir).at("sync", dir)?;
     let recycled = || {
         let file = open_segment(platform, &unfinished, true, direct).at("open", &unfinished)?;
         let bytes = platform.size(&file).at("inspect", &unfinished)?;

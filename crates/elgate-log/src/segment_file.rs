@@ -42,6 +42,9 @@ pub(crate) struct SegmentFile {
 /// Read at once, so that walking small batches costs few system calls.
 const READ_AHEAD_BYTES: usize = 256 * 1024;
 
+/// How many entries of an index are followed in vain.
+const ENTRIES_TRIED: usize = 4;
+
 /// Read when a segment is opened: the header, and the block where the first batch begins.
 const FIRST_BYTES: usize = SEGMENT_HEADER_BYTES + BLOCK_BYTES;
 
@@ -149,13 +152,14 @@ impl SegmentFile {
         Ok(is_valid.then_some(header))
     }
 
-    /// The first of these entries, tried from the last to the first, that points to a valid batch.
+    /// The last of these entries that points to a valid batch. Tries a few: where those are wrong,
+    /// so may all be.
     pub(crate) fn follow(
         &mut self,
         platform: &dyn Platform,
         entries: &[IndexEntry],
     ) -> io::Result<Option<IndexEntry>> {
-        for entry in entries.iter().rev() {
+        for entry in entries.iter().rev().take(ENTRIES_TRIED) {
             let is_block = entry.offset.is_multiple_of(BLOCK_BYTES as u64);
             if is_block && (SEGMENT_HEADER_BYTES as u64..self.bytes).contains(&entry.offset) {
                 let batch = self.batch_at(platform, entry.offset)?;

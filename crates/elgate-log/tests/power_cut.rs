@@ -5,7 +5,7 @@
 mod support;
 
 use elgate_io::sim::{FaultCounts, FaultPlan, LatencyRange, SimWorld};
-use elgate_log::{AppendError, LogEvent, LogOptions, Source};
+use elgate_log::{AppendError, LogEvent, LogOptions, Retention, Source};
 use elgate_types::{FlushMode, Lsn};
 use support::{Found, Rig, no_faults, small};
 
@@ -48,6 +48,8 @@ fn options(chance: &mut Chance) -> LogOptions {
         small_writes_in_flight_max: 1 + chance.below(4) as usize,
         flush: if chance.of(200) { FlushMode::Manual } else { FlushMode::Auto },
         direct: chance.of(500),
+        // Segments that no reader needs are used again at every roll.
+        retain: Retention { max_bytes: chance.of(400).then_some(0), max_age: None },
         ..small()
     }
 }
@@ -60,12 +62,15 @@ struct Story {
     appended: u64,
     rolls: u64,
     abandoned: u64,
+    retired: u64,
+    /// Times that the log was opened with a segment in use whose file had been one before.
+    recycled: u64,
     torn: u64,
 }
 
 fn live(rig: &mut Rig, chance: &mut Chance, story: &mut Story) {
     let steps = 5 + chance.below(60);
-    let large = chance.of(100);
+    let large = chance.of(150);
     for _ in 0..steps {
         for _ in 0..chance.below(12) {
             let bytes = match chance.below(10) {
@@ -91,6 +96,7 @@ fn live(rig: &mut Rig, chance: &mut Chance, story: &mut Story) {
                 LogEvent::Durable { through } => story.acked = through.0,
                 LogEvent::Rolled { .. } => story.rolls += 1,
                 LogEvent::Abandoned { .. } => story.abandoned += 1,
+                LogEvent::Retired { .. } => story.retired += 1,
                 _ => {}
             }
         }
@@ -108,16 +114,22 @@ fn check(rig: &Rig, story: &mut Story, what: &str) {
     );
     assert!(kept <= story.appended, "{what}: {kept} records of {} appended", story.appended);
     assert_eq!(rig.writer.durable(), Lsn(kept), "{what}");
-    let expected = if kept == 0 { vec![] } else { vec![Found::Records(1, kept)] };
+    let first = rig.writer.first_lsn().0;
+    let expected = if kept < first { vec![] } else { vec![Found::Records(first, kept)] };
     assert_eq!(rig.read(), expected, "{what}");
     // Every record came from the submission with its own number.
     for span in &recovery.sources {
         assert_eq!((span.position, span.record_count), (span.first_lsn.0, 1), "{what}");
     }
-    let newest = recovery.sources.last().map_or(0, |span| span.position);
-    assert_eq!(newest, kept, "{what}: the newest submission is known");
     let known = recovery.sources.len() as u64;
-    assert!(known >= kept.min(1_020), "{what}: {known} submissions known of {kept}");
+    if kept >= first {
+        let newest = recovery.sources.last().map_or(0, |span| span.position);
+        assert_eq!(newest, kept, "{what}: the newest submission is known");
+        let there = kept - first + 1;
+        assert!(known >= there.min(1_020), "{what}: {known} submissions known of {there}");
+    }
+    let header = |path| rig.world.file_bytes(path).expect("reads")[0x34];
+    story.recycled += u64::from(rig.segments().iter().any(|path| header(path) & 1 == 1));
     story.torn += u64::from(recovery.torn_bytes > 0);
     story.acked = kept;
     story.appended = kept;
@@ -196,6 +208,7 @@ fn what_was_acknowledged_survives() {
     // A run in which nothing happened measured nothing.
     for (story, total) in halves {
         assert!(story.abandoned > 50 && story.rolls > 50 && story.torn > 50, "too quiet");
+        assert!(story.retired > 50 && story.recycled > 50, "{} {}", story.retired, story.recycled);
         let struck = [
             total.power_cuts,
             total.write_errors,

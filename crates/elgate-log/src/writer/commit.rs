@@ -161,6 +161,10 @@ impl LogWriter {
 
     /// Remembers for index and footer what is in the active segment.
     fn note(&mut self, flight: &Flight) {
+        if self.active.as_ref().is_some_and(|active| !active.is_kept) {
+            // Something is behind the segments before it, so they may go.
+            self.retire_soon();
+        }
         let Some(active) = &mut self.active else { return };
         active.is_kept = true;
         let range = flight.offset..flight.offset + flight.bytes;

@@ -28,10 +28,12 @@ impl LogWriter {
         self.retire_at = Some(Monotonic(0));
     }
 
-    /// Whether there is anything that retention might ever remove.
+    /// Whether there is anything that retention might remove. Segments in which nothing was ever
+    /// acknowledged go first: once what they should have held is gone, they look like damage.
     pub(super) fn may_retire(&self) -> bool {
         let retain = self.options.retain;
         self.segments.len() > 1
+            && self.discard.is_empty()
             && !self.closing
             && (retain.max_bytes.is_some() || retain.max_age.is_some())
     }
@@ -94,7 +96,9 @@ impl LogWriter {
         let next_first = |index: usize| spans.get(index + 1).and_then(|next| next.first_lsn);
         let with_end = spans.iter().enumerate().filter_map(|(index, span)| {
             let last_lsn = Lsn(next_first(index)?.0 - 1);
-            (last_lsn <= self.durable).then(|| Candidate {
+            // Something durable must be left behind it: else a power cut might leave nothing that
+            // tells which numbers have been given out.
+            (last_lsn < self.durable).then(|| Candidate {
                 sequence: span.sequence,
                 path: span.path.clone(),
                 last_lsn,

@@ -86,7 +86,6 @@ impl LogWriter {
         self.head.begin_index(header.sequence, &[]);
         self.segment_wanted = false;
         self.retry_at = None;
-        self.retire_soon();
         self.publish();
     }
 

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 #![allow(unreachable_pub, reason = "shared by several test crates")]
 
+pub mod counting;
+
 use elgate_io::sim::{FaultPlan, SimDriver, SimWorld};
 use elgate_io::{Driver, OpenOptions, Platform, Wait};
 use elgate_log::{

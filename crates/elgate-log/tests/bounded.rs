@@ -1,0 +1,230 @@
+//! Opening a log, and finding a place in it, read a bounded part of it, however large it is. What
+//! is counted is reads, not time.
+
+mod support;
+
+use elgate_io::Platform;
+use elgate_io::sim::SimWorld;
+use elgate_log::{LogReader, ReadBatch, ReadFrom, Source, open};
+use elgate_types::{Lsn, WallTime};
+use std::path::Path;
+use std::sync::Arc;
+use support::counting::Counting;
+use support::{DIR, Found, Rig, SEGMENT_BYTES, patch, read_all, read_on, route, segments, small};
+
+fn dir() -> &'static Path {
+    Path::new(DIR)
+}
+
+/// A log of at least so many segments, whose process has been killed: batches of nearly 1 MiB
+/// with 300 submissions each. Some 1,020 of them are looked for in the log when it is opened.
+fn killed(segment_count: usize) -> (SimWorld, Lsn) {
+    let mut rig = Rig::new(small());
+    while rig.segments().len() < segment_count {
+        for _ in 0..300 {
+            let position = rig.writer.next_lsn().0;
+            rig.append_from(100, Source { ring_id: 7, position }).expect("taken");
+        }
+        rig.append(850_000).expect("taken");
+        let last = Lsn(rig.writer.next_lsn().0 - 1);
+        rig.until_durable(last);
+    }
+    let next = rig.writer.next_lsn();
+    let world = rig.world.clone();
+    drop(rig);
+    world.process_crash();
+    (world, next)
+}
+
+/// Opens the log for writing; returns what was read.
+fn reads_to_open(world: &SimWorld, next: Lsn) -> (u64, u64) {
+    let platform = Counting::new(world.platform());
+    let (writer, recovery) = open(platform.clone(), dir(), &route(), small()).expect("opens");
+    assert_eq!((recovery.next_lsn, recovery.torn_bytes), (next, 0));
+    assert!(recovery.sources.len() >= 1_020, "{} submissions", recovery.sources.len());
+    drop(writer);
+    world.process_crash();
+    platform.take()
+}
+
+#[test]
+fn opening_a_log_does_not_take_longer_the_larger_it_is() {
+    let (few, few_next) = killed(6);
+    let (many, many_next) = killed(24);
+    for with_head in [true, false] {
+        if !with_head {
+            for world in [&few, &many] {
+                world.platform().remove(&dir().join("head")).expect("removes");
+            }
+        }
+        let (small, small_bytes) = reads_to_open(&few, few_next);
+        let (large, large_bytes) = reads_to_open(&many, many_next);
+        assert!(large <= small + 4, "{large} reads of 24 segments, {small} of 6");
+        assert!(
+            large_bytes <= small_bytes + SEGMENT_BYTES,
+            "{large_bytes} and {small_bytes} bytes"
+        );
+        assert!(large_bytes < 5 * SEGMENT_BYTES, "{large_bytes} bytes");
+    }
+    assert_eq!(read_all(many.platform(), ReadFrom::Start), [Found::Records(1, many_next.0 - 1)]);
+}
+
+#[test]
+fn the_active_segment_is_not_read_from_its_beginning() {
+    let mut rig = Rig::new(small());
+    // 3 MB of one submission each, then 2,000 submissions in little room.
+    for _ in 0..30 {
+        let position = rig.writer.next_lsn().0;
+        let lsn = rig.append_from(100_000, Source { ring_id: 7, position }).expect("taken");
+        rig.until_durable(lsn);
+    }
+    for _ in 0..200 {
+        for _ in 0..20 {
+            let position = rig.writer.next_lsn().0;
+            rig.append_from(10, Source { ring_id: 7, position }).expect("taken");
+        }
+        let last = Lsn(rig.writer.next_lsn().0 - 1);
+        rig.until_durable(last);
+    }
+    assert_eq!(rig.segments().len(), 2, "one active, one prepared");
+    let next = rig.writer.next_lsn();
+    let world = rig.world.clone();
+    drop(rig);
+    world.process_crash();
+    let (_, bytes) = reads_to_open(&world, next);
+    // The prepared segment is looked at as far as writes can have been under way.
+    assert!(bytes < SEGMENT_BYTES + 3 * 1024 * 1024, "{bytes} bytes");
+    let mut rig = Rig::open(world, small());
+    rig.commit(10);
+    assert_eq!(rig.read(), [Found::Records(1, next.0)]);
+}
+
+/// Six segments of small batches, the last one active.
+fn small_batches() -> Rig {
+    let mut rig = Rig::new(small());
+    while rig.segments().len() < 6 {
+        for _ in 0..4 {
+            rig.append(4_000).expect("taken");
+        }
+        let last = Lsn(rig.writer.next_lsn().0 - 1);
+        rig.until_durable(last);
+    }
+    rig
+}
+
+/// Opens a reader and reads its first batch, if it has one.
+fn first_batch(world: &SimWorld, from: ReadFrom) -> (Option<Lsn>, (u64, u64)) {
+    let platform = Counting::new(world.platform());
+    let mut reader = LogReader::open(platform.clone(), dir(), from).expect("opens");
+    let first = match reader.next_batch().expect("reads") {
+        ReadBatch::Records(batch) => Some(batch.first_lsn()),
+        ReadBatch::CaughtUp => None,
+        ReadBatch::Gap { .. } => panic!("nothing is missing"),
+    };
+    (first, platform.take())
+}
+
+fn check_lookups(world: &SimWorld, last: Lsn, bytes_max: u64) {
+    for lsn in (1..=last.0).step_by(61).chain([last.0]) {
+        for from in [ReadFrom::Lsn(Lsn(lsn)), ReadFrom::Time(WallTime(1_000_000 + lsn))] {
+            let (first, (reads, bytes)) = first_batch(world, from);
+            assert_eq!(first, Some(Lsn(lsn)), "{from:?}");
+            assert!(reads <= 40 && bytes <= bytes_max, "{from:?}: {reads} reads, {bytes} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_number_or_a_time_is_found_without_a_scan() {
+    let rig = small_batches();
+    let last = Lsn(rig.writer.next_lsn().0 - 1);
+    check_lookups(&rig.world, last, 1 << 20);
+    let (first, (_, bytes)) = first_batch(&rig.world, ReadFrom::End);
+    assert_eq!(first, None);
+    assert!(bytes <= 64 * 1024, "{bytes} bytes to begin at a live log's end");
+    let world = rig.world.clone();
+    drop(rig);
+    world.process_crash();
+    check_lookups(&world, last, 1 << 20);
+    let (first, (_, bytes)) = first_batch(&world, ReadFrom::End);
+    assert_eq!(first, None);
+    assert!(bytes <= SEGMENT_BYTES + (1 << 20), "{bytes} bytes to find an offline log's end");
+}
+
+#[test]
+fn without_footers_and_head_lookups_take_longer_and_find_the_same() {
+    let rig = small_batches();
+    let last = Lsn(rig.writer.next_lsn().0 - 1);
+    let world = rig.world.clone();
+    drop(rig);
+    world.process_crash();
+    for path in segments(&world) {
+        patch(&world, &path, SEGMENT_BYTES - 16 * 1024 + 0x100, &[7; 512]);
+    }
+    world.platform().remove(&dir().join("head")).expect("removes");
+    check_lookups(&world, last, 3 * SEGMENT_BYTES);
+    let expensive =
+        (1..=last.0).step_by(61).map(|lsn| first_batch(&world, ReadFrom::Lsn(Lsn(lsn))));
+    assert!(expensive.map(|(_, (_, bytes))| bytes).max() > Some(SEGMENT_BYTES / 2), "they scan");
+}
+
+#[test]
+fn entries_that_lie_are_not_believed() {
+    let rig = small_batches();
+    let last = Lsn(rig.writer.next_lsn().0 - 1);
+    let world = rig.world.clone();
+    // The head file's index of the active segment: every offset a block too far.
+    let head = dir().join("head");
+    let bytes = world.file_bytes(&head).expect("reads");
+    drop(rig);
+    world.process_crash();
+    let count = u64::from_le_bytes(bytes[0x1008..0x1010].try_into().expect("eight"));
+    assert!(count > 10, "{count} entries");
+    for number in 0..count as usize {
+        let at = 0x1010 + number * 24;
+        let offset = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight"));
+        patch(&world, &head, at as u64, &(offset + 4_096).to_le_bytes());
+    }
+    check_lookups(&world, last, 3 * SEGMENT_BYTES);
+    let mut rig = Rig::open(world, small());
+    assert_eq!((rig.recovery.next_lsn, rig.recovery.torn_bytes), (last.next(), 0));
+    rig.commit(10);
+    assert_eq!(rig.read(), [Found::Records(1, last.0 + 1)]);
+}
+
+#[test]
+fn a_reader_at_the_end_reads_little_more_than_is_new() {
+    let mut rig = small_batches();
+    let platform = Counting::new(rig.world.platform());
+    let mut reader = LogReader::open(platform.clone(), dir(), ReadFrom::End).expect("opens");
+    assert_eq!(read_on(&mut reader), []);
+    rig.commit(1_000);
+    assert_eq!(read_on(&mut reader).len(), 1);
+    platform.take();
+    for _ in 0..50 {
+        rig.commit(1_000);
+        assert_eq!(read_on(&mut reader).len(), 1);
+        let (_, bytes) = platform.take();
+        assert!(bytes <= 64 * 1024, "{bytes} bytes read for one batch of 4,096");
+    }
+}
+
+#[test]
+fn files_renamed_or_copied_by_somebody_are_read_in_the_order_of_their_headers() {
+    let rig = small_batches();
+    let last = rig.writer.next_lsn().0 - 1;
+    let world = rig.world.clone();
+    drop(rig);
+    world.process_crash();
+    let platform: Arc<dyn Platform> = world.platform();
+    let paths = segments(&world);
+    let swapped = dir().join("orders-20251231-001.wal");
+    platform.rename(&paths[3], &swapped).expect("renames");
+    assert_eq!(read_all(platform.clone(), ReadFrom::Start), [Found::Records(1, last)]);
+    platform.rename(&paths[1], &dir().join("mine.wal")).expect("renames");
+    assert_eq!(read_all(platform.clone(), ReadFrom::Start), [Found::Records(1, last)]);
+    let mut rig = Rig::open(world, small());
+    assert_eq!(rig.recovery.next_lsn, Lsn(last + 1));
+    rig.commit(10);
+    assert_eq!(rig.read(), [Found::Records(1, last + 1)]);
+}
