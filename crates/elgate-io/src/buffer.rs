@@ -1,15 +1,19 @@
 //! Block-aligned memory for I/O.
 
+use crate::arena::Region;
 use elgate_types::limits::BLOCK_BYTES;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// An owned, block-aligned byte buffer of fixed capacity. Suits direct I/O; grows never.
 pub struct Buffer {
     base: NonNull<u8>,
     capacity: usize,
     length: usize,
+    /// Whose memory it is; the heap's if nobody's.
+    region: Option<Arc<Region>>,
 }
 
 // SAFETY: a Buffer owns its memory exclusively, as a Vec does.
@@ -26,7 +30,17 @@ impl Buffer {
         // SAFETY: the layout has a non-zero size.
         let base = unsafe { alloc_zeroed(layout) };
         let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
-        Self { base, capacity, length: 0 }
+        Self { base, capacity, length: 0, region: None }
+    }
+
+    /// An empty buffer over `capacity` bytes at `base` that were taken from `region`, which gets
+    /// them back.
+    pub(crate) fn in_region(region: Arc<Region>, base: NonNull<u8>, capacity: usize) -> Self {
+        Self { base, capacity, length: 0, region: Some(region) }
+    }
+
+    pub(crate) fn region(&self) -> Option<&Arc<Region>> {
+        self.region.as_ref()
     }
 
     /// A buffer holding a copy of `bytes`.
@@ -79,7 +93,8 @@ impl Buffer {
     }
 
     /// Makes it `length` bytes long. Bytes that appear by growing hold whatever was last written
-    /// there (zeros if nothing was): initialised memory, meaningless content.
+    /// there, perhaps by another buffer (zeros if nothing was): initialised memory, meaningless
+    /// content.
     ///
     /// # Panics
     /// If `length` exceeds the capacity.
@@ -95,6 +110,10 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if let Some(region) = &self.region {
+            region.give(self.base, self.capacity);
+            return;
+        }
         // SAFETY: allocated in `with_capacity` with this same layout, and not freed before.
         unsafe { dealloc(self.base.as_ptr(), Self::layout(self.capacity)) }
     }
@@ -103,7 +122,8 @@ impl Drop for Buffer {
 impl Deref for Buffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: `length` bytes from `base` are allocated and were initialised (zeroed) at birth.
+        // SAFETY: `length` bytes from `base` are allocated and were initialised at birth: zeroed,
+        // or mapped, which zeroes.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.length) }
     }
 }

@@ -1,6 +1,6 @@
 //! The driver: one shard's door to the outside.
 
-use crate::{Completion, Op, Platform, Token};
+use crate::{Arena, Completion, Op, Platform, Token};
 use elgate_types::{Monotonic, WallTime};
 use std::io;
 use std::sync::Arc;
@@ -24,6 +24,14 @@ pub struct DriverInfo {
     /// What it found and chose: set-up flags, which operations are native, why a better backend
     /// was not used. `(name, value)` pairs with stable names.
     pub facts: Vec<(&'static str, String)>,
+}
+
+/// What a driver has counted since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DriverStatistics {
+    /// Bytes that went from registered buffers to files opened with `direct`: never copied by the
+    /// processor, and their pages not looked up for the write.
+    pub zero_copy_bytes: u64,
 }
 
 /// Interrupts a [`Driver::poll`] that is waiting. Cheap to clone, usable from any thread. A wake
@@ -86,6 +94,15 @@ pub trait Driver {
     /// The blocking side of the same world.
     fn platform(&self) -> Arc<dyn Platform>;
 
+    /// Where buffers for this driver's files are best taken from. The same one every time; those
+    /// of other drivers, and of the heap, work as well.
+    fn arena(&self) -> Arena;
+
     /// What this driver is.
     fn info(&self) -> DriverInfo;
+
+    /// What this driver has counted.
+    fn statistics(&self) -> DriverStatistics {
+        DriverStatistics::default()
+    }
 }

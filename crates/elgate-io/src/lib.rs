@@ -20,6 +20,7 @@
 //! This crate alone reads the system's clocks (`clock.rs`) and its random numbers (`ids.rs`);
 //! clippy refuses both everywhere else.
 
+mod arena;
 mod blocking_pool;
 mod buffer;
 mod clock;
@@ -40,8 +41,9 @@ mod sys;
 mod timers;
 mod uring;
 
+pub use arena::{ARENA_BYTES_DEFAULT, ARENA_BYTES_MAX, Arena};
 pub use buffer::Buffer;
-pub use driver::{Driver, DriverInfo, Wait, Waker};
+pub use driver::{Driver, DriverInfo, DriverStatistics, Wait, Waker};
 pub use handle::{File, FileIdentity, Listener, Socket};
 pub use op::{BlockingCall, BlockingReply, Completion, FutexWord, Op, Outcome, Token};
 pub use os_platform::OsPlatform;

@@ -1,6 +1,7 @@
 //! Choosing a backend: by trying it, not by asking for versions.
 
 use crate::Driver;
+use crate::arena::ARENA_BYTES_DEFAULT;
 use crate::poll::PollDriver;
 use crate::uring::UringDriver;
 use elgate_types::ErrorCode;
@@ -29,11 +30,21 @@ pub struct DriverOptions {
     pub file_threads: usize,
     /// Most threads for blocking calls.
     pub blocking_threads: usize,
+    /// Size of the arena; 0 for none. Less where RLIMIT_MEMLOCK has no room (`uring`).
+    pub arena_bytes: usize,
+    /// Whether the arena should be on reserved huge pages, as far as there are any.
+    pub huge_pages: bool,
 }
 
 impl Default for DriverOptions {
     fn default() -> Self {
-        Self { ring_entries: 256, file_threads: 4, blocking_threads: 4 }
+        Self {
+            ring_entries: 256,
+            file_threads: 4,
+            blocking_threads: 4,
+            arena_bytes: ARENA_BYTES_DEFAULT,
+            huge_pages: false,
+        }
     }
 }
 

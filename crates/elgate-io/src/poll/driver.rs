@@ -7,7 +7,8 @@ use crate::mailbox::Mailbox;
 use crate::sys::{set_nonblocking, stream_socket};
 use crate::timers::Timers;
 use crate::{
-    Completion, Driver, DriverInfo, DriverOptions, Op, OsPlatform, Platform, Token, Wait, Waker,
+    Arena, Completion, Driver, DriverInfo, DriverOptions, Op, OsPlatform, Platform, Token, Wait,
+    Waker,
 };
 use elgate_types::{Monotonic, WallTime};
 use std::io;
@@ -26,6 +27,7 @@ pub struct PollDriver {
     /// Operations that ended while they were submitted or cancelled.
     ready: Vec<Completion>,
     in_flight: usize,
+    arena: Arena,
     facts: Vec<(&'static str, String)>,
 }
 
@@ -47,6 +49,7 @@ impl PollDriver {
             mailbox,
             ready: Vec::new(),
             in_flight: 0,
+            arena: arena(options),
             facts: Vec::new(),
         })
     }
@@ -96,6 +99,14 @@ impl PollDriver {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Aligned memory; without it, the heap's will do.
+fn arena(options: &DriverOptions) -> Arena {
+    match options.arena_bytes {
+        0 => Arena::heap(),
+        bytes => Arena::map(bytes, options.huge_pages).unwrap_or_default(),
     }
 }
 
@@ -194,10 +205,15 @@ impl Driver for PollDriver {
         Arc::new(OsPlatform)
     }
 
+    fn arena(&self) -> Arena {
+        self.arena.clone()
+    }
+
     fn info(&self) -> DriverInfo {
         let mut facts = self.facts.clone();
         let timeouts = if self.sockets.has_coarse_timeouts() { "1 ms" } else { "1 ns" };
         facts.push(("timeout_resolution", timeouts.to_owned()));
+        facts.extend(self.arena.facts());
         DriverInfo { backend: "poll", facts }
     }
 }

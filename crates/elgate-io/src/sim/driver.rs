@@ -9,7 +9,7 @@ use super::network::{OpRef, Progress};
 use super::world::{DriverState, Opened, Ready, State, Submitted};
 use crate::blocking_pool::catch_panic;
 use crate::sys::error;
-use crate::{Completion, Driver, DriverInfo, Op, Outcome, Platform, Token, Wait, Waker};
+use crate::{Arena, Completion, Driver, DriverInfo, Op, Outcome, Platform, Token, Wait, Waker};
 use elgate_types::{Monotonic, WallTime};
 use std::io;
 use std::sync::Arc;
@@ -385,6 +385,11 @@ impl Driver for SimDriver {
 
     fn platform(&self) -> Arc<dyn Platform> {
         self.world.platform()
+    }
+
+    /// Of the heap: the simulated disk copies, and knows no alignment.
+    fn arena(&self) -> Arena {
+        Arena::heap()
     }
 
     fn info(&self) -> DriverInfo {

@@ -56,20 +56,7 @@ pub(crate) fn durable_writes_and_syncs_complete(world: &mut World) {
 }
 
 pub(crate) fn misaligned_direct_io_is_refused(world: &mut World) {
-    let options = OpenOptions {
-        read: true,
-        write: true,
-        create: true,
-        direct: true,
-        ..OpenOptions::default()
-    };
-    let file = match world.platform.open(&world.path("direct"), options) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            eprintln!("skipped: this file system has no direct I/O");
-            return;
-        }
-        file => file.unwrap(),
-    };
+    let Some(file) = world.direct_file("direct") else { return };
     let aligned = Buffer::copy_of(&[3; 8_192]);
     let write = Op::Write { file: file.clone(), offset: 4_096, buffer: aligned, durable: true };
     assert_eq!(count(&world.run(write)), 8_192);

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
+mod arena;
 mod files;
 mod lifecycle;
 mod sandbox;
@@ -55,6 +56,12 @@ suite! {
         a_full_disk_is_a_completion,
         a_closed_door_is_a_completion,
         appending_ignores_the_offset;
+    arena:
+        arena_buffers_carry_data_both_ways,
+        an_exhausted_arena_lends_from_the_heap,
+        arena_buffers_outlive_their_driver,
+        a_dropped_driver_gives_its_buffers_back,
+        another_drivers_arena_serves_as_well;
     sockets:
         nobody_listening_is_refused,
         accept_and_talk,

@@ -10,7 +10,6 @@ use std::process::{Command, Output};
 
 /// Set in the child: which sandbox it is in.
 const SANDBOX: &str = "ELGATE_IO_TEST_SANDBOX";
-const NOBODY: u32 = 65_534;
 
 fn is_sandboxed() -> bool {
     std::env::var_os(SANDBOX).is_some()
@@ -79,23 +78,39 @@ mod outside {
 
     #[test]
     fn the_suite_passes_without_privileges_and_locked_memory() {
+        let Some(text) = as_nobody("memlock", 64 * 1024, &[]) else { return };
+        assert!(text.contains("test poll::accept_and_talk ... ok"), "{text}");
+    }
+
+    #[test]
+    fn an_arena_shrinks_to_what_may_be_locked() {
+        let test = "sandbox::an_arena_is_registered_as_far_as_memory_may_be_locked";
+        let Some(text) = as_nobody("memlock-3m", 3 << 20, &[test]) else { return };
+        assert!(text.contains("1 passed"), "{text}");
+    }
+
+    /// What the suite, or one test of it, says when it is run by a user without privileges who may
+    /// lock so much memory. `None`: not tried.
+    fn as_nobody(sandbox: &str, locked_bytes: u64, tests: &[&str]) -> Option<String> {
         if is_sandboxed() {
-            return;
+            return None;
         }
         // SAFETY: no arguments, no failure.
         if unsafe { libc::geteuid() } != 0 {
             eprintln!("skipped: only root can become somebody without privileges");
-            return;
+            return None;
         }
+        // Not always the same nobody: what users have locked counts across their processes.
+        let nobody = 61_000 + std::process::id() % 4_000;
         let directory = tempfile::tempdir().unwrap();
-        std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        std::os::unix::fs::chown(directory.path(), Some(nobody), Some(nobody)).unwrap();
         // Where nobody may reach it.
         let program = directory.path().join("suite");
         std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        let mut command = again(&program, "memlock", directory.path());
-        command.uid(NOBODY).gid(NOBODY);
-        let limit = || {
-            let limit = libc::rlimit { rlim_cur: 64 * 1024, rlim_max: 64 * 1024 };
+        let mut command = again(&program, sandbox, directory.path());
+        command.args(tests).uid(nobody).gid(nobody);
+        let limit = move || {
+            let limit = libc::rlimit { rlim_cur: locked_bytes, rlim_max: locked_bytes };
             // SAFETY: a readable rlimit.
             match unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } {
                 0 => Ok(()),
@@ -106,7 +121,7 @@ mod outside {
         let output = unsafe { command.pre_exec(limit) }.output().unwrap();
         let text = text(&output);
         assert!(output.status.success(), "{text}");
-        assert!(text.contains("test poll::accept_and_talk ... ok"), "{text}");
+        Some(text)
     }
 }
 
@@ -144,4 +159,24 @@ fn poll_can_be_forced() {
     assert_eq!(driver.info().backend, "poll");
     assert!(driver.info().facts.iter().all(|(name, _)| *name != "uring_unavailable"));
     assert_eq!(PollDriver::new(&DriverOptions::default()).unwrap().in_flight(), 0);
+}
+
+#[test]
+fn an_arena_is_registered_as_far_as_memory_may_be_locked() {
+    let options = DriverOptions::default();
+    let Ok(driver) = open_driver(BackendChoice::Uring, &options) else { return };
+    let facts = driver.info().facts;
+    let fact = |name| facts.iter().find(|(found, _)| *found == name).unwrap().1.as_str();
+    assert_eq!(fact("arena_bytes"), driver.arena().bytes().to_string());
+    match std::env::var(SANDBOX).as_deref() {
+        Ok("memlock") => {
+            assert!(fact("arena_registered").contains("RLIMIT_MEMLOCK"), "{facts:?}");
+            assert_eq!(driver.arena().bytes(), options.arena_bytes, "aligned all the same");
+        }
+        Ok("memlock-3m") => {
+            assert_eq!(fact("arena_registered"), "yes");
+            assert_eq!(driver.arena().bytes(), options.arena_bytes / 2);
+        }
+        _ => assert!(!fact("arena_registered").is_empty()),
+    }
 }

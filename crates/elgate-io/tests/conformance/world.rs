@@ -14,8 +14,13 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A submission queue far smaller than what the cases submit at once.
-pub(crate) const OPTIONS: DriverOptions =
-    DriverOptions { ring_entries: 32, file_threads: 3, blocking_threads: 2 };
+pub(crate) const OPTIONS: DriverOptions = DriverOptions {
+    ring_entries: 32,
+    file_threads: 3,
+    blocking_threads: 2,
+    arena_bytes: 1 << 20,
+    huge_pages: false,
+};
 
 pub(crate) struct World {
     pub(crate) driver: Box<dyn Driver>,
@@ -78,6 +83,12 @@ impl World {
         }
     }
 
+    /// What the driver says under that name.
+    pub(crate) fn fact(&self, name: &str) -> Option<String> {
+        let facts = self.driver.info().facts;
+        facts.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
     /// Drops the driver; another takes its place.
     pub(crate) fn drop_driver(&mut self) {
         self.driver = match &self.sim {
@@ -94,6 +105,24 @@ impl World {
         let options =
             OpenOptions { read: true, write: true, create: true, ..OpenOptions::default() };
         self.platform.open(&self.path(name), options).unwrap()
+    }
+
+    /// `None`, aloud, where the file system has no direct I/O.
+    pub(crate) fn direct_file(&self, name: &str) -> Option<File> {
+        let options = OpenOptions {
+            read: true,
+            write: true,
+            create: true,
+            direct: true,
+            ..OpenOptions::default()
+        };
+        match self.platform.open(&self.path(name), options) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                eprintln!("skipped: this file system has no direct I/O");
+                None
+            }
+            file => Some(file.unwrap()),
+        }
     }
 
     /// A file on a disk without any space left.
@@ -141,6 +170,11 @@ impl World {
             self.driver.poll(Wait::Until(deadline), &mut self.stash).unwrap();
         }
         std::mem::take(&mut self.stash)
+    }
+
+    /// Drops what has ended and nobody waited for, buffers included.
+    pub(crate) fn forget_ended(&mut self) {
+        self.stash.clear();
     }
 
     pub(crate) fn run(&mut self, op: Op) -> Completion {
