@@ -1,6 +1,6 @@
 //! The driver: one shard's door to the outside.
 
-use crate::{Arena, Completion, Op, Platform, Token};
+use crate::{Arena, Commit, Completion, Op, Platform, Token};
 use elgate_types::{Monotonic, WallTime};
 use std::io;
 use std::sync::Arc;
@@ -97,6 +97,13 @@ pub trait Driver {
     /// Where buffers for this driver's files are best taken from. The same one every time; those
     /// of other drivers, and of the heap, work as well.
     fn arena(&self) -> Arena;
+
+    /// The ways this driver has to carry out a durable write; the first is what it does untold.
+    fn commits(&self) -> Vec<Commit>;
+
+    /// Carries out the durable writes submitted from now on in this way, if it is one of
+    /// [`commits`](Self::commits); otherwise in the nearest it has.
+    fn set_commit(&mut self, commit: Commit);
 
     /// What this driver is.
     fn info(&self) -> DriverInfo;

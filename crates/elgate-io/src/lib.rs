@@ -24,6 +24,7 @@ mod arena;
 mod blocking_pool;
 mod buffer;
 mod clock;
+mod commit;
 mod driver;
 pub mod futex;
 mod futex_waiters;
@@ -43,6 +44,7 @@ mod uring;
 
 pub use arena::{ARENA_BYTES_DEFAULT, ARENA_BYTES_MAX, Arena};
 pub use buffer::Buffer;
+pub use commit::Commit;
 pub use driver::{Driver, DriverInfo, DriverStatistics, Wait, Waker};
 pub use handle::{File, FileIdentity, Listener, Socket};
 pub use op::{BlockingCall, BlockingReply, Completion, FutexWord, Op, Outcome, Token};

@@ -20,8 +20,8 @@ pub type BlockingCall = Box<dyn FnOnce(&dyn Platform) -> io::Result<BlockingRepl
 /// never see it reused.
 pub enum Op {
     /// Writes `buffer` (its whole length) at `offset`. With `durable`, completion means the data
-    /// is on stable storage (`RWF_DSYNC`). A short write completes with fewer bytes; it is not
-    /// retried here. Files opened with `direct` need block-aligned offset and length.
+    /// is on stable storage (how: [`Commit`](crate::Commit)). A short write completes with fewer
+    /// bytes, of which nothing is promised; it is not retried here. Files opened with `direct` need block-aligned offset and length.
     Write {
         /// Destination.
         file: File,

@@ -1,9 +1,9 @@
 //! Choosing a backend: by trying it, not by asking for versions.
 
-use crate::Driver;
 use crate::arena::ARENA_BYTES_DEFAULT;
 use crate::poll::PollDriver;
 use crate::uring::UringDriver;
+use crate::{Commit, Driver};
 use elgate_types::ErrorCode;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -34,6 +34,8 @@ pub struct DriverOptions {
     pub arena_bytes: usize,
     /// Whether the arena should be on reserved huge pages, as far as there are any.
     pub huge_pages: bool,
+    /// How durable writes are carried out, as far as the backend has a choice.
+    pub commit: Commit,
 }
 
 impl Default for DriverOptions {
@@ -44,6 +46,7 @@ impl Default for DriverOptions {
             blocking_threads: 4,
             arena_bytes: ARENA_BYTES_DEFAULT,
             huge_pages: false,
+            commit: Commit::default(),
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::mailbox::Mailbox;
 use crate::sys::{set_nonblocking, stream_socket};
 use crate::timers::Timers;
 use crate::{
-    Arena, Completion, Driver, DriverInfo, DriverOptions, Op, OsPlatform, Platform, Token, Wait,
-    Waker,
+    Arena, Commit, Completion, Driver, DriverInfo, DriverOptions, Op, OsPlatform, Platform, Token,
+    Wait, Waker,
 };
 use elgate_types::{Monotonic, WallTime};
 use std::io;
@@ -209,10 +209,17 @@ impl Driver for PollDriver {
         self.arena.clone()
     }
 
+    fn commits(&self) -> Vec<Commit> {
+        vec![Commit::Blocking]
+    }
+
+    fn set_commit(&mut self, _commit: Commit) {}
+
     fn info(&self) -> DriverInfo {
         let mut facts = self.facts.clone();
         let timeouts = if self.sockets.has_coarse_timeouts() { "1 ms" } else { "1 ns" };
         facts.push(("timeout_resolution", timeouts.to_owned()));
+        facts.push(("commit", Commit::Blocking.name().to_owned()));
         facts.extend(self.arena.facts());
         DriverInfo { backend: "poll", facts }
     }

@@ -9,7 +9,9 @@ use super::network::{OpRef, Progress};
 use super::world::{DriverState, Opened, Ready, State, Submitted};
 use crate::blocking_pool::catch_panic;
 use crate::sys::error;
-use crate::{Arena, Completion, Driver, DriverInfo, Op, Outcome, Platform, Token, Wait, Waker};
+use crate::{
+    Arena, Commit, Completion, Driver, DriverInfo, Op, Outcome, Platform, Token, Wait, Waker,
+};
 use elgate_types::{Monotonic, WallTime};
 use std::io;
 use std::sync::Arc;
@@ -391,6 +393,12 @@ impl Driver for SimDriver {
     fn arena(&self) -> Arena {
         Arena::heap()
     }
+
+    fn commits(&self) -> Vec<Commit> {
+        vec![Commit::Dsync]
+    }
+
+    fn set_commit(&mut self, _commit: Commit) {}
 
     fn info(&self) -> DriverInfo {
         DriverInfo { backend: "sim", facts: vec![("clock", "virtual".to_owned())] }

@@ -11,8 +11,8 @@ use crate::mailbox::Mailbox;
 use crate::sys::{RawAddress, error, stream_socket};
 use crate::timers::Timers;
 use crate::{
-    Arena, Buffer, Completion, Driver, DriverInfo, DriverOptions, DriverStatistics, Op, OsPlatform,
-    Platform, Token, Wait, Waker,
+    Arena, Buffer, Commit, Completion, Driver, DriverInfo, DriverOptions, DriverStatistics, File,
+    Op, OsPlatform, Platform, Token, Wait, Waker,
 };
 use elgate_types::{Monotonic, WallTime};
 use io_uring::IoUring;
@@ -36,6 +36,11 @@ pub struct UringDriver {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) timers: Timers,
     pub(super) calls: BlockingPool,
+    /// Durable writes that do not go through the ring.
+    pub(super) files: BlockingPool,
+    pub(super) commit: Commit,
+    /// Whether this kernel takes `RWF_DSYNC`. Once refused, always refused.
+    pub(super) has_dsync: bool,
     /// For kernels whose ring cannot wait for futexes.
     pub(super) futexes: Option<FutexWaiters>,
     /// Operations that ended while they were submitted or cancelled.
@@ -64,6 +69,9 @@ impl UringDriver {
             wake_armed: false,
             wake_count: Box::new(0),
             timers: Timers::default(),
+            files: BlockingPool::new("elgate-file", options.file_threads, mailbox.clone()),
+            commit: options.commit,
+            has_dsync: true,
             calls: BlockingPool::new("elgate-call", options.blocking_threads, mailbox.clone()),
             futexes: (!native_futex).then(|| FutexWaiters::new(mailbox.clone())),
             mailbox,
@@ -72,6 +80,22 @@ impl UringDriver {
             flags,
             statistics: DriverStatistics::default(),
         })
+    }
+
+    /// Begins a write in the way that durable ones are carried out.
+    pub(super) fn write(
+        &mut self,
+        token: Token,
+        file: File,
+        offset: u64,
+        buffer: Buffer,
+        durable: bool,
+    ) {
+        if durable && self.commit == Commit::Blocking {
+            self.files.submit(token, Job::Write { file, offset, buffer, durable });
+        } else {
+            self.start(token, Kernel::Write { file, offset, buffer, durable });
+        }
     }
 
     pub(super) fn end(&mut self, token: Token, failure: io::Error, buffer: Option<Buffer>) {
@@ -85,7 +109,7 @@ impl Driver for UringDriver {
         match op {
             Op::Write { file, offset, buffer, durable } => {
                 match file.check_alignment(offset, buffer.len()) {
-                    Ok(()) => self.start(token, Kernel::Write { file, offset, buffer, durable }),
+                    Ok(()) => self.write(token, file, offset, buffer, durable),
                     Err(failure) => self.end(token, failure, Some(buffer)),
                 }
             }
@@ -125,6 +149,7 @@ impl Driver for UringDriver {
     fn cancel(&mut self, token: Token) {
         self.timers.cancel(token, &mut self.ready);
         self.calls.cancel(token, &mut self.ready);
+        self.files.cancel(token, &mut self.ready);
         if let Some(futexes) = &self.futexes {
             futexes.cancel(token);
         }
@@ -178,6 +203,16 @@ impl Driver for UringDriver {
         self.statistics
     }
 
+    fn commits(&self) -> Vec<Commit> {
+        let dsync = self.has_dsync.then_some(Commit::Dsync);
+        dsync.into_iter().chain([Commit::Link, Commit::Blocking]).collect()
+    }
+
+    fn set_commit(&mut self, commit: Commit) {
+        let commits = self.commits();
+        self.commit = if commits.contains(&commit) { commit } else { commits[0] };
+    }
+
     fn info(&self) -> DriverInfo {
         let futex = if self.futexes.is_some() { "thread" } else { "ring" };
         let parameters = self.ring.params();
@@ -186,6 +221,7 @@ impl Driver for UringDriver {
             ("submission_entries", parameters.sq_entries().to_string()),
             ("completion_entries", parameters.cq_entries().to_string()),
             ("futex_wait", futex.to_owned()),
+            ("commit", self.commit.name().to_owned()),
         ];
         facts.extend(self.registered.facts());
         DriverInfo { backend: "uring", facts }

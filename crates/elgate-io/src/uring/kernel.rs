@@ -36,11 +36,16 @@ impl Kernel {
     }
 
     /// The submission. Points into `self`'s heap memory, which must outlive the operation.
-    pub(super) fn entry(&mut self, registered: &RegisteredArena) -> squeue::Entry {
-        let fd = Fd(self.descriptor().expect("checked before it came into the slab"));
+    /// `sync_follows`: a durable write need not be so by itself.
+    pub(super) fn entry(
+        &mut self,
+        registered: &RegisteredArena,
+        sync_follows: bool,
+    ) -> squeue::Entry {
+        let fd = self.fd();
         match self {
             Self::Write { offset, buffer, durable, .. } => {
-                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+                let flags = if *durable && !sync_follows { libc::RWF_DSYNC } else { 0 };
                 let (base, bytes) = (buffer.base(), transfer(buffer.len()));
                 match registered.index_of(buffer) {
                     Some(index) => opcode::WriteFixed::new(fd, base, bytes, index)
@@ -61,7 +66,7 @@ impl Kernel {
                     None => opcode::Read::new(fd, base, bytes).offset(*offset).build(),
                 }
             }
-            Self::Sync { .. } => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
+            Self::Sync { .. } => self.sync_entry(),
             Self::Connect { address, .. } => {
                 let storage = (&raw const address.storage).cast();
                 opcode::Connect::new(fd, storage, address.length).build()
@@ -88,6 +93,23 @@ impl Kernel {
                 FUTEX2_SHARED_U32,
             )
             .build(),
+        }
+    }
+
+    /// Brings what is written of its file to stable storage.
+    pub(super) fn sync_entry(&self) -> squeue::Entry {
+        opcode::Fsync::new(self.fd()).flags(FsyncFlags::DATASYNC).build()
+    }
+
+    fn fd(&self) -> Fd {
+        Fd(self.descriptor().expect("checked before it came into the slab"))
+    }
+
+    /// Whether it is a write that has to be on stable storage, and if so, how many bytes.
+    pub(super) fn durable_bytes(&self) -> Option<u32> {
+        match self {
+            Self::Write { durable: true, buffer, .. } => Some(transfer(buffer.len())),
+            _ => None,
         }
     }
 

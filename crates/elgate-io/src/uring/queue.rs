@@ -3,10 +3,10 @@
 
 use super::driver::UringDriver;
 use super::kernel::Kernel;
-use super::slab::{InFlight, Key};
+use super::slab::{Chain, InFlight, Key, Stage};
 use crate::poll::earliest;
 use crate::sys::{error, set_nonblocking};
-use crate::{Completion, Token, Wait};
+use crate::{Commit, Completion, Driver, Token, Wait};
 use elgate_types::Monotonic;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{opcode, squeue};
@@ -15,6 +15,8 @@ use std::io;
 /// What results carry that belong to no operation.
 const WAKE: u64 = u64::MAX;
 const CANCEL: u64 = u64::MAX - 1;
+/// Set in a key's topmost bit: the sync that is linked to the write.
+const SYNC_PART: u64 = 1 << 63;
 
 /// Waits for a place in the submission queue.
 pub(super) enum Queued {
@@ -29,8 +31,20 @@ impl UringDriver {
             self.end(token, failure, kernel.into_buffer());
             return;
         }
-        let key = self.slab.insert(InFlight { token, kernel, cancelled: false, queued: true });
+        let is_linked = kernel.durable_bytes().is_some() && self.commit == Commit::Link;
+        let stage = if is_linked { Stage::Linked(Chain::default()) } else { Stage::Single };
+        let key =
+            self.slab.insert(InFlight { token, kernel, cancelled: false, queued: true, stage });
         self.enqueue(Queued::Start(key));
+    }
+
+    fn start_again(&mut self, token: Token, kernel: Kernel) {
+        match kernel {
+            Kernel::Write { file, offset, buffer, durable } => {
+                self.write(token, file, offset, buffer, durable);
+            }
+            kernel => self.start(token, kernel),
+        }
     }
 
     pub(super) fn enqueue(&mut self, queued: Queued) {
@@ -39,38 +53,51 @@ impl UringDriver {
     }
 
     /// Moves the backlog into the submission queue, as far as there is room.
-    fn fill(&mut self) {
+    pub(super) fn fill(&mut self) {
         while let Some(next) = self.backlog.front() {
-            let entry = match next {
+            let pushed = match *next {
                 Queued::Cancel(key) => {
-                    Some(opcode::AsyncCancel::new(*key).build().user_data(CANCEL))
+                    self.push(&[opcode::AsyncCancel::new(key).build().user_data(CANCEL)])
                 }
-                // Nobody: it was cancelled before it began.
-                Queued::Start(key) => self
-                    .slab
-                    .get(*key)
-                    .map(|found| found.kernel.entry(&self.registered).user_data(*key)),
+                Queued::Start(key) => self.push_operation(key),
             };
-            if let Some(entry) = entry {
-                if !self.push(&entry) {
-                    return;
-                }
-                if let Some(Queued::Start(key)) = self.backlog.front()
-                    && let Some(found) = self.slab.get(*key)
-                {
-                    found.queued = false;
-                }
+            if !pushed {
+                return;
             }
             self.backlog.pop_front();
         }
     }
 
-    /// Puts an entry into the submission queue. `false`: it is full.
-    fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: what the entry points to belongs to the slab (or to `wake_count`), and stays
-        // there until the result is in; `Drop` waits for it.
-        let pushed = unsafe { self.ring.submission().push(entry).is_ok() };
-        self.owed += usize::from(pushed);
+    fn push_operation(&mut self, key: Key) -> bool {
+        // Nobody: it was cancelled before it began.
+        let Some(InFlight { kernel, stage, .. }) = self.slab.get(key) else { return true };
+        let pushed = match stage {
+            Stage::Single => {
+                let entry = kernel.entry(&self.registered, false);
+                self.push(&[entry.user_data(key)])
+            }
+            Stage::Linked(_) => {
+                let write = kernel.entry(&self.registered, true).flags(squeue::Flags::IO_LINK);
+                let sync = kernel.sync_entry();
+                self.push(&[write.user_data(key), sync.user_data(key | SYNC_PART)])
+            }
+            Stage::SyncAgain { .. } => {
+                let sync = kernel.sync_entry();
+                self.push(&[sync.user_data(key)])
+            }
+        };
+        if pushed && let Some(found) = self.slab.get(key) {
+            found.queued = false;
+        }
+        pushed
+    }
+
+    /// Puts entries into the submission queue, all or none. `false`: it has no room for them.
+    fn push(&mut self, entries: &[squeue::Entry]) -> bool {
+        // SAFETY: what the entries point to belongs to the slab (or to `wake_count`), and stays
+        // there until the results are in; `Drop` waits for them.
+        let pushed = unsafe { self.ring.submission().push_multiple(entries).is_ok() };
+        self.owed += if pushed { entries.len() } else { 0 };
         pushed
     }
 
@@ -86,14 +113,47 @@ impl UringDriver {
                     woken = true;
                 }
                 CANCEL => {}
-                key => self.finish(key, result.result(), completions),
+                key => self.advance(key, result.result(), completions),
             }
         }
     }
 
-    pub(super) fn finish(&mut self, key: Key, result: i32, completions: &mut Vec<Completion>) {
-        let Some(InFlight { token, kernel, cancelled, .. }) = self.slab.remove(key) else {
+    /// A result: of an operation, or of one half of it.
+    fn advance(&mut self, key: Key, result: i32, completions: &mut Vec<Completion>) {
+        let (key, is_sync) = (key & !SYNC_PART, key & SYNC_PART != 0);
+        let Some(InFlight { kernel, stage, queued, .. }) = self.slab.get(key) else {
             debug_assert!(false, "a result for an operation that is not in flight");
+            return;
+        };
+        let result = match stage {
+            Stage::Single => result,
+            Stage::SyncAgain { written } => {
+                if result < 0 {
+                    result
+                } else {
+                    *written
+                }
+            }
+            Stage::Linked(chain) => {
+                *(if is_sync { &mut chain.sync } else { &mut chain.write }) = Some(result);
+                let Chain { write: Some(write), sync: Some(sync), may_be_split } = *chain else {
+                    return;
+                };
+                let is_whole = u32::try_from(write).ok() == kernel.durable_bytes();
+                if is_whole && sync >= 0 && may_be_split {
+                    *stage = Stage::SyncAgain { written: write };
+                    *queued = true;
+                    return self.enqueue(Queued::Start(key));
+                }
+                // Without the whole write there was no sync to speak of.
+                if is_whole && sync < 0 { sync } else { write }
+            }
+        };
+        self.finish(key, result, completions);
+    }
+
+    fn finish(&mut self, key: Key, result: i32, completions: &mut Vec<Completion>) {
+        let Some(InFlight { token, kernel, cancelled, stage, .. }) = self.slab.remove(key) else {
             return;
         };
         let futex = matches!(kernel, Kernel::FutexWait { .. });
@@ -103,16 +163,22 @@ impl UringDriver {
                 Completion { token, result: Ok(crate::Outcome::Done), buffer: None }
             }
             // A signal, or a cancellation that met the operation at work.
-            libc::EINTR if !cancelled => return self.start(token, kernel),
+            libc::EINTR if !cancelled => return self.start_again(token, kernel),
             // Older kernels take a socket's O_NONBLOCK for theirs.
             libc::EAGAIN if kernel.is_socket() && !cancelled => {
                 let blocking = kernel.descriptor().and_then(|fd| set_nonblocking(fd, false));
                 match blocking {
-                    Ok(()) => return self.start(token, kernel),
+                    Ok(()) => return self.start_again(token, kernel),
                     Err(failure) => {
                         Completion { token, result: Err(failure), buffer: kernel.into_buffer() }
                     }
                 }
+            }
+            // The flag is too new for this file system: in another way from now on.
+            libc::EOPNOTSUPP if stage == Stage::Single && kernel.durable_bytes().is_some() => {
+                self.has_dsync = false;
+                self.set_commit(self.commit);
+                return self.start_again(token, kernel);
             }
             errno if errno > 0 => {
                 let errno = if cancelled && errno == libc::EINTR { libc::ECANCELED } else { errno };
@@ -165,7 +231,10 @@ impl UringDriver {
 
     /// Sorts the errors of entering the kernel. `false`: it is short of something for the moment;
     /// what was not taken stays queued for the next turn.
-    pub(super) fn understood(&self, entered: io::Result<usize>) -> io::Result<bool> {
+    pub(super) fn understood(&mut self, entered: io::Result<usize>) -> io::Result<bool> {
+        if !self.ring.submission().is_empty() {
+            self.suspect_chains();
+        }
         let Err(failure) = entered else { return Ok(true) };
         match failure.raw_os_error() {
             Some(libc::ETIME | libc::EINTR) => Ok(true),
@@ -174,11 +243,21 @@ impl UringDriver {
         }
     }
 
+    /// The kernel has not taken all there was. A chain that it took half of is no chain: the sync
+    /// that it takes later waits for nothing.
+    fn suspect_chains(&mut self) {
+        for key in self.slab.keys(|found| matches!(found.stage, Stage::Linked(_))) {
+            if let Some(InFlight { stage: Stage::Linked(chain), .. }) = self.slab.get(key) {
+                chain.may_be_split = true;
+            }
+        }
+    }
+
     fn arm_wake(&mut self) -> bool {
         if !self.wake_armed {
             let count = (&raw mut *self.wake_count).cast();
             let read = opcode::Read::new(Fd(self.mailbox.event()), count, 8);
-            self.wake_armed = self.push(&read.build().user_data(WAKE));
+            self.wake_armed = self.push(&[read.build().user_data(WAKE)]);
         }
         self.wake_armed
     }
@@ -262,3 +341,6 @@ impl Drop for UringDriver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,27 @@ pub(super) struct InFlight {
     pub(super) cancelled: bool,
     /// Waits in the backlog: the kernel has not seen it.
     pub(super) queued: bool,
+    pub(super) stage: Stage,
+}
+
+/// How many submissions an operation is, and how far they have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// One submission, one result.
+    Single,
+    /// A write linked to a sync: over when both results are in.
+    Linked(Chain),
+    /// All of it is written, but the sync may not have waited for that: once more, by itself.
+    SyncAgain { written: i32 },
+}
+
+/// The results of a write and of the sync linked to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Chain {
+    pub(super) write: Option<i32>,
+    pub(super) sync: Option<i32>,
+    /// The kernel may have taken the write without the sync, and then the sync on its own.
+    pub(super) may_be_split: bool,
 }
 
 /// Names a place in the slab, and which of its successive occupants: `generation:31 | index:32`.
@@ -76,7 +97,7 @@ mod tests {
         // SAFETY: the word is the owner's content.
         let word = unsafe { FutexWord::new(&raw const *owner, owner) };
         let kernel = Kernel::FutexWait { word, expected: 0 };
-        InFlight { token, kernel, cancelled: false, queued: false }
+        InFlight { token, kernel, cancelled: false, queued: false, stage: Stage::Single }
     }
 
     #[test]

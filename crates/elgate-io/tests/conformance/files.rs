@@ -1,7 +1,8 @@
 //! Reading, writing and syncing files.
 
 use crate::world::{World, count, errno};
-use elgate_io::{Buffer, Op, OpenOptions, Outcome};
+use elgate_io::sim::FaultPlan;
+use elgate_io::{Buffer, Commit, File, Op, OpenOptions, Outcome};
 use std::path::Path;
 
 pub(crate) fn writes_are_read_back(world: &mut World) {
@@ -109,4 +110,93 @@ pub(crate) fn appending_ignores_the_offset(world: &mut World) {
     let mut bytes = [0; 20];
     let length = world.platform.read_at(&file, 0, &mut bytes).unwrap();
     assert_eq!(&bytes[..length], b"one two three");
+}
+
+/// Across the end of the largest file that the file system can have; in the simulator, because
+/// the plan says so.
+pub(crate) fn a_write_that_comes_up_short_says_so(world: &mut World) {
+    let file = world.file("largest");
+    if let Some(sim) = &world.sim {
+        sim.set_faults(FaultPlan { short_write_per_mille: 1_000, ..FaultPlan::default() });
+        let buffer = Buffer::copy_of(&[6; 8_192]);
+        let ended = world.run(Op::Write { file, offset: 0, buffer, durable: true });
+        assert_eq!(count(&ended), 4_096);
+        return;
+    }
+    let Some(end) = largest_size(world, &file) else { return };
+    for durable in [true, false] {
+        let buffer = Buffer::copy_of(&[6; 8_192]);
+        let write = Op::Write { file: file.clone(), offset: end - 4_096, buffer, durable };
+        let ended = world.run(write);
+        assert_eq!(count(&ended), 4_096);
+        assert_eq!(ended.buffer.unwrap().len(), 8_192);
+        let buffer = Buffer::copy_of(&[6; 4_096]);
+        let ended = world.run(Op::Write { file: file.clone(), offset: end, buffer, durable });
+        assert_eq!(errno(&ended), libc::EFBIG);
+        assert_eq!(&ended.buffer.unwrap()[..], &[6; 4_096]);
+    }
+    // The ring goes on as before.
+    let buffer = Buffer::copy_of(&[7; 8_192]);
+    let write = Op::Write { file, offset: 0, buffer, durable: true };
+    assert_eq!(count(&world.run(write)), 8_192);
+    assert_eq!(world.driver.in_flight(), 0);
+}
+
+/// The largest size a file here can be given; `None`, aloud, if that is beyond any offset.
+fn largest_size(world: &World, file: &File) -> Option<u64> {
+    let (mut works, mut fails) = (1 << 20, i64::MAX as u64);
+    if world.platform.set_size(file, fails).is_ok() {
+        eprintln!("skipped: files here have no largest size");
+        return None;
+    }
+    while fails - works > 1 {
+        let middle = works + (fails - works) / 2;
+        match world.platform.set_size(file, middle) {
+            Ok(()) => works = middle,
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
+                fails = middle;
+            }
+        }
+    }
+    world.platform.set_size(file, 0).unwrap();
+    if works % 4_096 != 0 || works >= i64::MAX as u64 - 8_192 {
+        eprintln!("skipped: the largest file here is {works} bytes");
+        return None;
+    }
+    Some(works)
+}
+
+pub(crate) fn the_way_to_commit_can_change_between_writes(world: &mut World) {
+    let file = world.file("data");
+    let ways = world.driver.commits();
+    assert!(!ways.is_empty());
+    let mut writes = 0;
+    for round in 0..4_u64 {
+        for commit in [Commit::Dsync, Commit::Link, Commit::Blocking] {
+            world.driver.set_commit(commit);
+            if let Some(name) = world.fact("commit")
+                && ways.contains(&commit)
+            {
+                assert_eq!(name, commit.name());
+            }
+            for _ in 0..10 {
+                let buffer = Buffer::copy_of(&[(writes % 251) as u8; 4_096]);
+                let offset = writes * 4_096;
+                let write = Op::Write { file: file.clone(), offset, buffer, durable: true };
+                world.submit(write);
+                writes += 1;
+            }
+            if round % 2 == 0 {
+                world.begin();
+            }
+        }
+    }
+    for ended in world.wait_for(writes as usize) {
+        assert_eq!(count(&ended), 4_096);
+    }
+    assert_eq!(world.driver.in_flight(), 0);
+    let mut bytes = vec![0; writes as usize * 4_096];
+    assert_eq!(world.platform.read_at(&file, 0, &mut bytes).unwrap(), bytes.len());
+    assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == (at / 4_096 % 251) as u8));
 }

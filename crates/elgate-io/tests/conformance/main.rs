@@ -13,19 +13,25 @@ mod sockets;
 mod waits;
 mod world;
 
-/// Makes a test of every case for every backend.
+/// Makes a test of every case for every backend, and on the ring for every way to commit.
 macro_rules! suite {
-    ($($module:ident: $($case:ident),+;)+) => {
-        mod uring {
+    (@uring $backend:ident $commit:ident $($module:ident: $($case:ident),+;)+) => {
+        mod $backend {
             $($(
                 #[test]
                 fn $case() {
-                    if let Some(mut world) = crate::world::World::uring(stringify!($case)) {
+                    let commit = elgate_io::Commit::$commit;
+                    if let Some(mut world) = crate::world::World::uring(stringify!($case), commit) {
                         crate::$module::$case(&mut world);
                     }
                 }
             )+)+
         }
+    };
+    ($($module:ident: $($case:ident),+;)+) => {
+        suite!(@uring uring Dsync $($module: $($case),+;)+);
+        suite!(@uring uring_link Link $($module: $($case),+;)+);
+        suite!(@uring uring_blocking Blocking $($module: $($case),+;)+);
         mod poll {
             $($(
                 #[test]
@@ -55,7 +61,9 @@ suite! {
         misaligned_direct_io_is_refused,
         a_full_disk_is_a_completion,
         a_closed_door_is_a_completion,
-        appending_ignores_the_offset;
+        appending_ignores_the_offset,
+        a_write_that_comes_up_short_says_so,
+        the_way_to_commit_can_change_between_writes;
     arena:
         arena_buffers_carry_data_both_ways,
         an_exhausted_arena_lends_from_the_heap,

@@ -2,8 +2,8 @@
 
 use elgate_io::sim::{FaultPlan, SimWorld};
 use elgate_io::{
-    BackendChoice, Buffer, Completion, Driver, DriverOptions, File, Listener, Op, OpenOptions,
-    Outcome, Platform, Socket, Token, Wait, open_driver,
+    BackendChoice, Buffer, Commit, Completion, Driver, DriverOptions, File, Listener, Op,
+    OpenOptions, Outcome, Platform, Socket, Token, Wait, open_driver,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ pub(crate) const OPTIONS: DriverOptions = DriverOptions {
     blocking_threads: 2,
     arena_bytes: 1 << 20,
     huge_pages: false,
+    commit: Commit::Dsync,
 };
 
 pub(crate) struct World {
@@ -34,9 +35,14 @@ pub(crate) struct World {
 
 impl World {
     /// `None`, aloud, where this machine refuses io_uring.
-    pub(crate) fn uring(case: &str) -> Option<Self> {
-        match open_driver(BackendChoice::Uring, &OPTIONS) {
-            Ok(driver) => Some(Self::os(driver)),
+    pub(crate) fn uring(case: &str, commit: Commit) -> Option<Self> {
+        let options = DriverOptions { commit, ..OPTIONS };
+        match open_driver(BackendChoice::Uring, &options) {
+            Ok(driver) => {
+                let world = Self::os(driver);
+                assert_eq!(world.fact("commit").as_deref(), Some(commit.name()));
+                Some(world)
+            }
             Err(error) => {
                 eprintln!("skipped: uring::{case}: {error}");
                 None
