@@ -36,6 +36,9 @@ pub struct DriverOptions {
     pub huge_pages: bool,
     /// How durable writes are carried out, as far as the backend has a choice.
     pub commit: Commit,
+    /// Whether a thread of the kernel's should take submissions (`uring`), at the price of the
+    /// core it spins on. If it is refused, the driver says so in its facts and does without.
+    pub sqpoll: bool,
 }
 
 impl Default for DriverOptions {
@@ -47,6 +50,7 @@ impl Default for DriverOptions {
             arena_bytes: ARENA_BYTES_DEFAULT,
             huge_pages: false,
             commit: Commit::default(),
+            sqpoll: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::kernel::Kernel;
 use super::queue::Queued;
 use super::registered::RegisteredArena;
-use super::ring::{self, Ring};
+use super::ring::{self, Ring, Sqpoll};
 use super::slab::Slab;
 use crate::blocking_pool::{BlockingPool, Job};
 use crate::futex_waiters::FutexWaiters;
@@ -47,6 +47,7 @@ pub struct UringDriver {
     pub(super) ready: Vec<Completion>,
     pub(super) in_flight: usize,
     pub(super) flags: &'static str,
+    pub(super) sqpoll: Sqpoll,
     pub(super) statistics: DriverStatistics,
 }
 
@@ -59,8 +60,8 @@ impl UringDriver {
     /// `ENOMEM` (RLIMIT_MEMLOCK).
     pub fn new(options: &DriverOptions) -> io::Result<Self> {
         let mailbox = Mailbox::new()?;
-        let Ring { ring, flags, native_futex } = ring::open(options, &mailbox)?;
-        Ok(Self {
+        let Ring { ring, flags, native_futex, sqpoll } = ring::open(options, &mailbox)?;
+        let mut driver = Self {
             registered: RegisteredArena::new(&ring, options),
             ring,
             slab: Slab::default(),
@@ -78,8 +79,15 @@ impl UringDriver {
             ready: Vec::new(),
             in_flight: 0,
             flags,
+            sqpoll,
             statistics: DriverStatistics::default(),
-        })
+        };
+        driver.set_commit(options.commit);
+        Ok(driver)
+    }
+
+    pub(super) fn polls_submissions(&self) -> bool {
+        matches!(self.sqpoll, Sqpoll::On)
     }
 
     /// Begins a write in the way that durable ones are carried out.
@@ -205,7 +213,9 @@ impl Driver for UringDriver {
 
     fn commits(&self) -> Vec<Commit> {
         let dsync = self.has_dsync.then_some(Commit::Dsync);
-        dsync.into_iter().chain([Commit::Link, Commit::Blocking]).collect()
+        // Whether the kernel's thread has taken a chain in one piece cannot be known.
+        let link = (!self.polls_submissions()).then_some(Commit::Link);
+        dsync.into_iter().chain(link).chain([Commit::Blocking]).collect()
     }
 
     fn set_commit(&mut self, commit: Commit) {
@@ -216,7 +226,13 @@ impl Driver for UringDriver {
     fn info(&self) -> DriverInfo {
         let futex = if self.futexes.is_some() { "thread" } else { "ring" };
         let parameters = self.ring.params();
+        let sqpoll = match &self.sqpoll {
+            Sqpoll::Off => "off".to_owned(),
+            Sqpoll::On => "on".to_owned(),
+            Sqpoll::Refused(error) => format!("refused: {error}"),
+        };
         let mut facts = vec![
+            ("sqpoll", sqpoll),
             ("setup_flags", self.flags.to_owned()),
             ("submission_entries", parameters.sq_entries().to_string()),
             ("completion_entries", parameters.cq_entries().to_string()),

@@ -226,6 +226,11 @@ impl UringDriver {
             if !self.understood(entered)? || self.backlog.is_empty() {
                 return Ok(());
             }
+            if self.polls_submissions() {
+                // Not ours to take: until the kernel's thread has made room.
+                let waited = self.ring.submitter().squeue_wait();
+                self.understood(waited)?;
+            }
         }
     }
 

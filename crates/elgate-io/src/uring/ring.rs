@@ -22,10 +22,22 @@ const PROBE_LIMIT: Timespec = Timespec::new().sec(2);
 /// So often a probe may be interrupted by signals.
 const PROBE_TURNS_MAX: usize = 100;
 
+/// How long the kernel's own thread goes on looking for submissions before it sleeps: the least
+/// that can be asked for.
+const SQPOLL_IDLE_MS: u32 = 1;
+
 type SetUp = fn(&mut io_uring::Builder);
 
+/// A thread of the kernel's takes submissions. Excludes what is said about task work: there is no
+/// work that our own thread would have to run.
+const SQPOLL: Tier = ("sqpoll", |builder| {
+    builder.setup_sqpoll(SQPOLL_IDLE_MS).setup_submit_all();
+});
+
+type Tier = (&'static str, SetUp);
+
 /// Set-up flags, best first. Each asks for a newer kernel than the next.
-const TIERS: [(&str, SetUp); 3] = [
+const TIERS: [Tier; 3] = [
     ("single_issuer,defer_taskrun", |builder| {
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         builder.setup_submit_all();
@@ -41,11 +53,30 @@ pub(super) struct Ring {
     pub(super) ring: IoUring,
     pub(super) flags: &'static str,
     pub(super) native_futex: bool,
+    pub(super) sqpoll: Sqpoll,
+}
+
+/// Whether a thread of the kernel's takes what is submitted.
+pub(super) enum Sqpoll {
+    /// Nobody asked.
+    Off,
+    On,
+    /// The kernel would not.
+    Refused(io::Error),
 }
 
 /// Makes the best ring this kernel, user and sandbox allow.
 pub(super) fn open(options: &DriverOptions, mailbox: &Mailbox) -> io::Result<Ring> {
-    let (mut ring, flags) = build(options.ring_entries.max(ENTRIES_MIN))?;
+    let entries = options.ring_entries.max(ENTRIES_MIN);
+    let mut sqpoll = Sqpoll::Off;
+    let mut found = None;
+    if options.sqpoll {
+        match build(entries, &[SQPOLL]) {
+            Ok(ring) => (found, sqpoll) = (Some(ring), Sqpoll::On),
+            Err(error) => sqpoll = Sqpoll::Refused(error),
+        }
+    }
+    let (mut ring, flags) = found.map_or_else(|| build(entries, &TIERS), Ok)?;
     let parameters = ring.params();
     if !parameters.is_feature_nodrop() || !parameters.is_feature_ext_arg() {
         // Before Linux 5.11: results could be lost, and waits could not be limited.
@@ -53,13 +84,13 @@ pub(super) fn open(options: &DriverOptions, mailbox: &Mailbox) -> io::Result<Rin
     }
     probe_operations(&mut ring, mailbox)?;
     let native_futex = probe_futex(&mut ring)?;
-    Ok(Ring { ring, flags, native_futex })
+    Ok(Ring { ring, flags, native_futex, sqpoll })
 }
 
-fn build(mut entries: u32) -> io::Result<(IoUring, &'static str)> {
+fn build(mut entries: u32, tiers: &[Tier]) -> io::Result<(IoUring, &'static str)> {
     let mut tier = 0;
     loop {
-        let (name, setup) = TIERS[tier];
+        let (name, setup) = tiers[tier];
         let mut builder = IoUring::builder();
         setup(&mut builder);
         builder.setup_cqsize(entries * COMPLETIONS_PER_ENTRY);
@@ -69,7 +100,7 @@ fn build(mut entries: u32) -> io::Result<(IoUring, &'static str)> {
         };
         match error.raw_os_error() {
             // The flags are too new for this kernel.
-            Some(libc::EINVAL) if tier + 1 < TIERS.len() => tier += 1,
+            Some(libc::EINVAL) if tier + 1 < tiers.len() => tier += 1,
             // Rings count against RLIMIT_MEMLOCK: ask for less.
             Some(libc::ENOMEM) if entries > ENTRIES_MIN => entries /= 2,
             _ => return Err(error),

@@ -13,15 +13,18 @@ mod sockets;
 mod waits;
 mod world;
 
-/// Makes a test of every case for every backend, and on the ring for every way to commit.
+/// Makes a test of every case for every backend, and for every way to set up the ring.
 macro_rules! suite {
-    (@uring $backend:ident $commit:ident $($module:ident: $($case:ident),+;)+) => {
+    (@uring $backend:ident $field:ident $value:expr; $($module:ident: $($case:ident),+;)+) => {
         mod $backend {
+            use elgate_io::DriverOptions;
+
             $($(
                 #[test]
                 fn $case() {
-                    let commit = elgate_io::Commit::$commit;
-                    if let Some(mut world) = crate::world::World::uring(stringify!($case), commit) {
+                    let options = DriverOptions { $field: $value, ..crate::world::OPTIONS };
+                    if let Some(mut world) = crate::world::World::uring(stringify!($case), &options)
+                    {
                         crate::$module::$case(&mut world);
                     }
                 }
@@ -29,9 +32,10 @@ macro_rules! suite {
         }
     };
     ($($module:ident: $($case:ident),+;)+) => {
-        suite!(@uring uring Dsync $($module: $($case),+;)+);
-        suite!(@uring uring_link Link $($module: $($case),+;)+);
-        suite!(@uring uring_blocking Blocking $($module: $($case),+;)+);
+        suite!(@uring uring commit elgate_io::Commit::Dsync; $($module: $($case),+;)+);
+        suite!(@uring uring_link commit elgate_io::Commit::Link; $($module: $($case),+;)+);
+        suite!(@uring uring_blocking commit elgate_io::Commit::Blocking; $($module: $($case),+;)+);
+        suite!(@uring uring_sqpoll sqpoll true; $($module: $($case),+;)+);
         mod poll {
             $($(
                 #[test]

@@ -1,7 +1,7 @@
 //! Timers, futexes and being woken.
 
 use crate::world::{World, errno};
-use elgate_io::{Commit, FutexWord, Op, Outcome, Wait, futex};
+use elgate_io::{FutexWord, Op, Outcome, Wait, futex};
 use elgate_types::Monotonic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -153,7 +153,7 @@ fn no_wake_is_lost(mut world: World) {
 
 #[test]
 fn uring_loses_no_wake() {
-    if let Some(world) = World::uring("loses_no_wake", Commit::Dsync) {
+    if let Some(world) = World::uring("loses_no_wake", &crate::world::OPTIONS) {
         no_wake_is_lost(world);
     }
 }
@@ -165,7 +165,7 @@ fn poll_loses_no_wake() {
 
 #[test]
 fn uring_is_woken_while_it_waits() {
-    if let Some(world) = World::uring("woken_while_it_waits", Commit::Dsync) {
+    if let Some(world) = World::uring("woken_while_it_waits", &crate::world::OPTIONS) {
         a_wake_during_the_wait(world);
     }
 }

@@ -21,6 +21,7 @@ pub(crate) const OPTIONS: DriverOptions = DriverOptions {
     arena_bytes: 1 << 20,
     huge_pages: false,
     commit: Commit::Dsync,
+    sqpoll: false,
 };
 
 pub(crate) struct World {
@@ -35,12 +36,19 @@ pub(crate) struct World {
 
 impl World {
     /// `None`, aloud, where this machine refuses io_uring.
-    pub(crate) fn uring(case: &str, commit: Commit) -> Option<Self> {
-        let options = DriverOptions { commit, ..OPTIONS };
-        match open_driver(BackendChoice::Uring, &options) {
+    pub(crate) fn uring(case: &str, options: &DriverOptions) -> Option<Self> {
+        match open_driver(BackendChoice::Uring, options) {
             Ok(driver) => {
                 let world = Self::os(driver);
-                assert_eq!(world.fact("commit").as_deref(), Some(commit.name()));
+                assert_eq!(world.fact("commit").as_deref(), Some(options.commit.name()));
+                let sqpoll = world.fact("sqpoll").unwrap();
+                match options.sqpoll {
+                    true if sqpoll != "on" => {
+                        assert!(sqpoll.starts_with("refused: "), "{sqpoll}");
+                        eprintln!("without sqpoll: uring::{case}: {sqpoll}");
+                    }
+                    wanted => assert_eq!(sqpoll, if wanted { "on" } else { "off" }),
+                }
                 Some(world)
             }
             Err(error) => {
