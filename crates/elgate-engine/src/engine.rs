@@ -8,10 +8,11 @@ use crate::error::EngineError;
 use crate::mode::Plan;
 use crate::open_route::Surroundings;
 use crate::shard::{Command, Intake, Mailbox, Reply, home};
+use crate::shard_io::ShardIo;
 use crate::start::{ShardThread, lock_data_dir, open_rings, start_shards};
-use crate::status::{MemoryUse, RouteStatus, Status};
+use crate::status::{IoStatus, MemoryUse, RouteStatus, Status};
 use crate::topology::Topology;
-use elgate_io::{BackendChoice, File, OsPlatform, Platform};
+use elgate_io::{File, OsPlatform, Platform};
 use elgate_types::limits::RING_BYTES;
 use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName};
 use serde::Serialize;
@@ -35,6 +36,7 @@ pub struct Engine {
     ring_path: PathBuf,
     remove_ring_on_close: bool,
     started: Monotonic,
+    io: Option<IoStatus>,
     /// One per shard.
     shards: Vec<Mailbox>,
     state: Mutex<State>,
@@ -88,24 +90,22 @@ impl Engine {
         let plan = Plan::choose(runtime.mode, runtime.shards, runtime.pin, &topology);
         let platform: Arc<dyn Platform> = Arc::new(OsPlatform::new());
         let lock = lock_data_dir(&*platform, &config.data_dir)?;
-        let surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
+        let mut surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
         let intakes = open_rings(config, plan.shards.len())?;
         let spin = match plan.may_spin {
             true => Duration::from_micros(runtime.spin_us.into()),
             false => Duration::ZERO,
         };
-        let choice = match runtime.backend {
-            crate::Backend::Auto => BackendChoice::Auto,
-            crate::Backend::Uring => BackendChoice::Uring,
-            crate::Backend::Poll => BackendChoice::Poll,
-        };
-        let (shards, threads) = start_shards(&plan, spin, choice, intakes)?;
+        let io = Arc::new(ShardIo::new(config, &plan, &topology));
+        let (shards, threads) = start_shards(&plan, spin, &io, intakes)?;
+        surroundings.small_writes_in_flight = io.small_writes_in_flight();
         let engine = Self {
             topology,
             surroundings,
             ring_path: config.ring.path.clone(),
             remove_ring_on_close: config.ring.remove_on_close,
             started: platform.now(),
+            io: io.status(),
             shards,
             plan,
             state: Mutex::new(State {
@@ -260,6 +260,12 @@ impl Engine {
             bytes: rings * RING_BYTES as u64,
             why: "shared memory that producers write operations into".into(),
         }];
+        memory.push(MemoryUse {
+            what: "arenas".into(),
+            bytes: shards.iter().map(|shard| shard.arena_bytes).sum(),
+            why: "buffers of files, aligned and, if registered, locked in memory for the kernel"
+                .into(),
+        });
         memory.extend(routes.iter().map(|route| MemoryUse {
             what: format!("route {}", route.name),
             bytes: route.memory_bytes,
@@ -271,6 +277,7 @@ impl Engine {
             numa_nodes: self.topology.numa_nodes(),
             data_dir: self.surroundings.data_dir.clone(),
             uptime_s: self.surroundings.platform.now().since(self.started).as_secs_f64(),
+            io: self.io.clone(),
             shards,
             memory,
             routes,

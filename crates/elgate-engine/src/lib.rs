@@ -20,14 +20,15 @@ mod open_route;
 mod pin;
 mod route;
 mod shard;
+mod shard_io;
 mod sink;
 mod start;
 mod status;
 mod topology;
 
 pub use config::{
-    Backend, EngineConfig, FilesConfig, Framing, Order, RetainConfig, RetryConfig, RingConfig,
-    RouteConfig, RuntimeConfig, SinkKind, routes_from_json,
+    Backend, CommitChoice, EngineConfig, FilesConfig, Framing, Order, RetainConfig, RetryConfig,
+    RingConfig, RouteConfig, RuntimeConfig, SinkKind, Switch, routes_from_json,
 };
 pub use doctor::{Finding, Severity, doctor};
 pub use engine::{Closed, Engine, Reload};
@@ -35,8 +36,8 @@ pub use error::EngineError;
 pub use mode::{Mode, Plan, SHARDS_MAX};
 pub use pin::{cores_of_current_thread, pin_current_thread};
 pub use status::{
-    Buckets, LastError, MemoryUse, MirrorStatus, RingStatus, RouteState, RouteStatus, ShardStatus,
-    Status,
+    Buckets, IoStatus, LastError, MemoryUse, MirrorStatus, RingStatus, RouteState, RouteStatus,
+    ShardStatus, Status,
 };
 pub use topology::{Core, Topology};
 

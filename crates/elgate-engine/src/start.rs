@@ -6,13 +6,13 @@ use crate::error::EngineError;
 use crate::mode::Plan;
 use crate::pin::pin_current_thread;
 use crate::shard::{Intake, Mailbox, Shard, ShardOptions};
-use elgate_io::{
-    BackendChoice, Driver, DriverOptions, File, OpenOptions, Platform, Waker, open_driver,
-};
+use crate::shard_io::ShardIo;
+use elgate_io::{File, OpenOptions, Platform, Waker};
 use elgate_ring::{Consumer, RingOptions};
 use elgate_types::ErrorCode;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -82,7 +82,7 @@ pub(crate) type ShardThread = JoinHandle<Result<Vec<Intake>, EngineError>>;
 pub(crate) fn start_shards(
     plan: &Plan,
     spin: Duration,
-    choice: BackendChoice,
+    io: &Arc<ShardIo>,
     intakes: Vec<Vec<Intake>>,
 ) -> Result<(Vec<Mailbox>, Vec<ShardThread>), EngineError> {
     let shard_count = plan.shards.len();
@@ -98,12 +98,12 @@ pub(crate) fn start_shards(
         mailbox_senders.push(peers_sender);
         let ready = ready.clone();
         let core = plan.shards[index];
+        let io = Arc::clone(io);
         let run = move || {
             let pinned = core.and_then(pin_current_thread);
-            let driver = match open_driver(choice, &DriverOptions::default()) {
+            let driver = match io.open() {
                 Ok(driver) => driver,
                 Err(error) => {
-                    let error = EngineError::wrap(error.code(), "I/O backend", error);
                     // If nobody listens any more, the start has already failed.
                     let _ = ready.try_send((index, Err(error.clone())));
                     return Err(error);
@@ -113,7 +113,7 @@ pub(crate) fn start_shards(
             drop(ready);
             let Ok(peers) = peers.recv() else { return Ok(intakes) };
             let options = ShardOptions { index, shard_count, spin };
-            Shard::new(options, driver as Box<dyn Driver>, pinned, intakes, commands, peers).run()
+            Shard::new(options, driver, pinned, intakes, commands, peers).run()
         };
         let thread =
             std::thread::Builder::new()
