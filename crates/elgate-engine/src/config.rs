@@ -56,6 +56,32 @@ pub enum Backend {
     Poll,
 }
 
+/// How durable writes reach stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommitChoice {
+    /// As suits the data directory's file system best, measured at the start.
+    #[default]
+    Auto,
+    /// See [`Commit::Dsync`](elgate_io::Commit::Dsync).
+    Dsync,
+    /// See [`Commit::Link`](elgate_io::Commit::Link).
+    Link,
+    /// See [`Commit::Blocking`](elgate_io::Commit::Blocking).
+    Blocking,
+}
+
+/// Something to have, not to have, or to have where it is worth it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Switch {
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
 /// Threads and backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -70,11 +96,26 @@ pub struct RuntimeConfig {
     pub backend: Backend,
     /// How long an idle shard spins before it sleeps.
     pub spin_us: u32,
+    /// How durable writes reach stable storage.
+    pub commit: CommitChoice,
+    /// Whether a thread of the kernel's takes what shards submit (`uring`).
+    pub sqpoll: Switch,
+    /// Huge-page memory for I/O buffers, of all shards together, in MiB; 0: ordinary memory.
+    pub huge_pages_mb: u32,
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { mode: Mode::Auto, shards: 0, pin: true, backend: Backend::Auto, spin_us: 20 }
+        Self {
+            mode: Mode::Auto,
+            shards: 0,
+            pin: true,
+            backend: Backend::Auto,
+            spin_us: 20,
+            commit: CommitChoice::Auto,
+            sqpoll: Switch::Auto,
+            huge_pages_mb: 0,
+        }
     }
 }
 
@@ -221,6 +262,9 @@ const fn default_segment_bytes() -> u64 {
 /// Smallest and largest segment a route may ask for.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (4 << 20)..=(4 << 30);
 
+/// What all the shards there may be can use.
+const HUGE_PAGES_MB_MAX: u32 = ((SHARDS_MAX * elgate_io::ARENA_BYTES_MAX) >> 20) as u32;
+
 impl EngineConfig {
     /// Reads and checks a configuration.
     ///
@@ -252,6 +296,12 @@ impl EngineConfig {
             return Err(EngineError::config(format!(
                 "runtime.shards is {}, at most {SHARDS_MAX} are possible",
                 self.runtime.shards
+            )));
+        }
+        if self.runtime.huge_pages_mb > HUGE_PAGES_MB_MAX {
+            return Err(EngineError::config(format!(
+                "runtime.huge_pages_mb is {}, at most {HUGE_PAGES_MB_MAX} are of use",
+                self.runtime.huge_pages_mb
             )));
         }
         check_routes(&self.routes)

@@ -4,7 +4,9 @@
 
 use crate::config::EngineConfig;
 use crate::topology::Topology;
-use elgate_io::{BackendChoice, DriverOptions, OpenOptions, OsPlatform, Platform, open_driver};
+use elgate_io::{
+    BackendChoice, DriverOptions, OpenOptions, OsPlatform, Platform, open_driver, probe_commit,
+};
 use elgate_types::limits::BLOCK_BYTES;
 use serde::Serialize;
 use std::path::Path;
@@ -55,6 +57,7 @@ pub fn doctor(config: &EngineConfig) -> Vec<Finding> {
         check_ring(&config.ring.path),
         check_data_dir(&platform, &config.data_dir),
         check_direct_io(&platform, &config.data_dir),
+        check_commit(&config.data_dir),
         check_space(&platform, config),
         check_damage(&platform, &config.data_dir),
     ]
@@ -227,6 +230,31 @@ fn check_direct_io(platform: &dyn Platform, data_dir: &Path) -> Finding {
             Severity::Warn,
             format!("direct writes do not work in {}: {error}", data_dir.display()),
             "logs are written through the page cache; put data_dir on ext4 or XFS for speed",
+        ),
+    }
+}
+
+fn check_commit(data_dir: &Path) -> Finding {
+    let existing = data_dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    let probed = match open_driver(BackendChoice::Auto, &DriverOptions::default()) {
+        Ok(mut driver) => probe_commit(&mut *driver, existing, None),
+        // That is another finding.
+        Err(_) => return finding("commit", Severity::Ok, "not measured: no backend", ""),
+    };
+    match probed {
+        Ok(probe) => {
+            let (commit, depths) = (probe.commit.name(), probe.depths_text());
+            let what = format!(
+                "durable 4 KiB writes: {}; chosen: {commit}. Each of so many at once: {depths}",
+                probe.ways_text()
+            );
+            finding("commit", Severity::Ok, what, "")
+        }
+        Err(error) => finding(
+            "commit",
+            Severity::Warn,
+            format!("durable writes in {} could not be tried: {error}", existing.display()),
+            "give this user write permission there, and the file system a megabyte of space",
         ),
     }
 }

@@ -8,11 +8,12 @@ use crate::error::EngineError;
 use crate::mode::Plan;
 use crate::open_route::Surroundings;
 use crate::shard::{Command, Mailbox, Reply, home};
+use crate::shard_io::ShardIo;
 use crate::start::{lock_data_dir, open_rings, start_shards};
-use crate::status::{MemoryUse, RouteStatus, Status};
+use crate::status::{IoStatus, MemoryUse, RouteStatus, Status};
 use crate::topology::Topology;
 use crate::world::{OsWorld, ShardEnd, World};
-use elgate_io::{BackendChoice, File};
+use elgate_io::File;
 use elgate_types::limits::RING_BYTES;
 use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName};
 use serde::Serialize;
@@ -37,6 +38,7 @@ pub struct Engine {
     ring_path: PathBuf,
     remove_ring_on_close: bool,
     started: Monotonic,
+    io: Option<IoStatus>,
     /// One per shard.
     shards: Vec<Mailbox>,
     state: Mutex<State>,
@@ -84,12 +86,7 @@ impl Engine {
     /// `PermissionDenied`, `RingIncompatible`, `LogCorrupt`, `Io`: each names what and the way
     /// out. On error nothing keeps running.
     pub fn open(config: &EngineConfig) -> Result<Self, EngineError> {
-        let backend = match config.runtime.backend {
-            crate::Backend::Auto => BackendChoice::Auto,
-            crate::Backend::Uring => BackendChoice::Uring,
-            crate::Backend::Poll => BackendChoice::Poll,
-        };
-        Self::open_in(Arc::new(OsWorld::new(backend)), config)
+        Self::open_in(Arc::new(OsWorld), config)
     }
 
     /// As [`open`](Self::open), in a world of the caller's choice. Which backend runs is the
@@ -104,13 +101,15 @@ impl Engine {
         let plan = Plan::choose(runtime.mode, runtime.shards, runtime.pin, &topology);
         let platform = world.platform();
         let lock = lock_data_dir(&*platform, &config.data_dir)?;
-        let surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
+        let mut surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
         let intakes = open_rings(&world.ring_host(), config, plan.shards.len())?;
         let spin = match plan.may_spin {
             true => Duration::from_micros(runtime.spin_us.into()),
             false => Duration::ZERO,
         };
-        let (shards, running) = start_shards(&*world, &plan, spin, intakes)?;
+        let io = Arc::new(ShardIo::new(config, &plan, &topology));
+        let (shards, running) = start_shards(&*world, &plan, spin, &io, intakes)?;
+        surroundings.small_writes_in_flight = io.small_writes_in_flight();
         let engine = Self {
             world,
             topology,
@@ -118,6 +117,7 @@ impl Engine {
             ring_path: config.ring.path.clone(),
             remove_ring_on_close: config.ring.remove_on_close,
             started: platform.now(),
+            io: io.status(),
             shards,
             plan,
             state: Mutex::new(State {
@@ -272,6 +272,12 @@ impl Engine {
             bytes: rings * RING_BYTES as u64,
             why: "shared memory that producers write operations into".into(),
         }];
+        memory.push(MemoryUse {
+            what: "arenas".into(),
+            bytes: shards.iter().map(|shard| shard.arena_bytes).sum(),
+            why: "buffers of files, aligned and, if registered, locked in memory for the kernel"
+                .into(),
+        });
         memory.extend(routes.iter().map(|route| MemoryUse {
             what: format!("route {}", route.name),
             bytes: route.memory_bytes,
@@ -283,6 +289,7 @@ impl Engine {
             numa_nodes: self.topology.numa_nodes(),
             data_dir: self.surroundings.data_dir.clone(),
             uptime_s: self.surroundings.platform.now().since(self.started).as_secs_f64(),
+            io: self.io.clone(),
             shards,
             memory,
             routes,

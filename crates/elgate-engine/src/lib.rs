@@ -21,6 +21,7 @@ mod open_route;
 mod pin;
 mod route;
 mod shard;
+mod shard_io;
 mod sink;
 mod start;
 mod status;
@@ -28,8 +29,8 @@ mod topology;
 mod world;
 
 pub use config::{
-    Backend, EngineConfig, FilesConfig, Framing, Order, RetainConfig, RetryConfig, RingConfig,
-    RouteConfig, RuntimeConfig, SinkKind, routes_from_json,
+    Backend, CommitChoice, EngineConfig, FilesConfig, Framing, Order, RetainConfig, RetryConfig,
+    RingConfig, RouteConfig, RuntimeConfig, SinkKind, Switch, routes_from_json,
 };
 pub use doctor::{Finding, Severity, doctor};
 pub use engine::{Closed, Engine, Reload};
@@ -38,8 +39,8 @@ pub use mode::{Mode, Plan, SHARDS_MAX};
 pub use pin::{cores_of_current_thread, pin_current_thread};
 pub use shard::{Shard, ShardStart, Turn};
 pub use status::{
-    Buckets, LastError, MemoryUse, MirrorStatus, RingStatus, RouteState, RouteStatus, ShardStatus,
-    Status,
+    Buckets, IoStatus, LastError, MemoryUse, MirrorStatus, RingStatus, RouteState, RouteStatus,
+    ShardStatus, Status,
 };
 pub use topology::{Core, Topology};
 pub use world::{OsWorld, RunningShard, ShardEnd, World};

@@ -29,6 +29,8 @@ pub(crate) struct Surroundings {
     pub(crate) files_root: PathBuf,
     /// Deliver nothing anywhere: records stay in the log.
     pub(crate) stub: bool,
+    /// What the device's probe says of small commits; the log's own default if it says nothing.
+    pub(crate) small_writes_in_flight: Option<usize>,
 }
 
 impl Surroundings {
@@ -38,6 +40,7 @@ impl Surroundings {
             data_dir: config.data_dir.clone(),
             files_root: config.files.root.clone(),
             stub: mode == Mode::TestStub,
+            small_writes_in_flight: None,
         }
     }
 
@@ -48,13 +51,13 @@ impl Surroundings {
         config: &RouteConfig,
     ) -> Result<Route, EngineError> {
         let directory = self.log_directory(name);
-        let (log, recovery) = elgate_log::open(
-            Arc::clone(&self.platform),
-            &directory,
-            name,
-            config.log_options(name),
-        )
-        .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
+        let mut options = config.log_options(name);
+        if let Some(count) = self.small_writes_in_flight {
+            options.small_writes_in_flight_max = count;
+        }
+        let (log, recovery) =
+            elgate_log::open(Arc::clone(&self.platform), &directory, name, options)
+                .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
         let sink = self.open_sink(name, config, log.durable(), log.durable())?;
         let feed = Feed::new(Arc::clone(&self.platform), directory);
         let mut route = Route::new(name.clone(), config.clone(), log, feed, sink, recovery.sources);

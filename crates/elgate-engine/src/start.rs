@@ -4,6 +4,7 @@ use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::mode::Plan;
 use crate::shard::{Command, Intake, Mailbox, ShardOptions, ShardStart};
+use crate::shard_io::ShardIo;
 use crate::world::{ShardEnd, World};
 use elgate_io::{File, OpenOptions, Platform};
 use elgate_ring::{Consumer, Host, RingOptions};
@@ -82,6 +83,7 @@ pub(crate) fn start_shards(
     world: &dyn World,
     plan: &Plan,
     spin: Duration,
+    io: &Arc<ShardIo>,
     intakes: Vec<Vec<Intake>>,
 ) -> Result<Started, EngineError> {
     let shard_count = plan.shards.len();
@@ -92,7 +94,7 @@ pub(crate) fn start_shards(
     for (index, intakes) in intakes.into_iter().enumerate() {
         let (sender, commands) = Mailbox::channel();
         let options = ShardOptions { index, shard_count, spin, core: plan.shards[index] };
-        let start = ShardStart::new(options, intakes, commands, Arc::clone(&peers));
+        let start = ShardStart::new(options, intakes, commands, Arc::clone(&peers), Arc::clone(io));
         match world.start(start) {
             Ok(shard) => {
                 mailboxes.push(Mailbox::new(sender, shard.waker));

@@ -19,6 +19,8 @@ pub struct Status {
     pub data_dir: PathBuf,
     /// Seconds since the engine was opened.
     pub uptime_s: f64,
+    /// How the shards' I/O was set up, and what that was decided by.
+    pub io: Option<IoStatus>,
     /// The shards.
     pub shards: Vec<ShardStatus>,
     /// What memory is held, and why.
@@ -38,6 +40,23 @@ pub struct MemoryUse {
     pub why: String,
 }
 
+/// What was chosen for all shards alike.
+#[derive(Debug, Clone, Serialize)]
+pub struct IoStatus {
+    /// How durable writes reach stable storage: `dsync`, `link` or `blocking`.
+    pub commit: &'static str,
+    /// Who chose, and the figures measured at the start.
+    pub commit_why: String,
+    /// Small commits of one log that may be under way at once; `None`: could not be measured.
+    pub writes_in_flight: Option<usize>,
+    /// The figures measured at the start.
+    pub writes_in_flight_why: String,
+    /// Whether submission queues were to be polled; each shard's facts say if they are.
+    pub sqpoll: bool,
+    /// Who chose, and why.
+    pub sqpoll_why: String,
+}
+
 /// One shard.
 #[derive(Debug, Clone, Serialize)]
 pub struct ShardStatus {
@@ -49,6 +68,10 @@ pub struct ShardStatus {
     pub backend: &'static str,
     /// What the backend found and chose.
     pub facts: BTreeMap<&'static str, String>,
+    /// Memory of its arena.
+    pub arena_bytes: u64,
+    /// Bytes written from registered buffers past the page cache.
+    pub zero_copy_bytes_total: u64,
     /// Share of its time spent working rather than waiting, since the last snapshot (0 to 1).
     pub busy_ratio: f64,
     /// Turns of its event loop so far.

@@ -5,7 +5,7 @@ use crate::error::EngineError;
 use crate::pin::pin_current_thread;
 use crate::shard::ShardStart;
 use crate::topology::Topology;
-use elgate_io::{BackendChoice, DriverOptions, OsPlatform, Platform, Waker, open_driver};
+use elgate_io::{OsPlatform, Platform, Waker};
 use elgate_ring::{Host, OsHost};
 use elgate_types::ErrorCode;
 use std::fmt::Debug;
@@ -56,18 +56,8 @@ pub trait ShardEnd: Debug + Send {
 }
 
 /// The operating system.
-#[derive(Debug)]
-pub struct OsWorld {
-    backend: BackendChoice,
-}
-
-impl OsWorld {
-    /// With drivers of this backend.
-    #[must_use]
-    pub fn new(backend: BackendChoice) -> Self {
-        Self { backend }
-    }
-}
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsWorld;
 
 impl World for OsWorld {
     fn platform(&self) -> Arc<dyn Platform> {
@@ -85,14 +75,12 @@ impl World for OsWorld {
     fn start(&self, shard: ShardStart) -> Result<RunningShard, EngineError> {
         // Drivers are made on the threads that use them; their wakers come back.
         let (ready, started) = sync_channel::<Result<Waker, EngineError>>(1);
-        let backend = self.backend;
         let name = format!("elgate-shard-{}", shard.index());
         let run = move || {
             let pinned = shard.core().and_then(pin_current_thread);
-            let driver = match open_driver(backend, &DriverOptions::default()) {
+            let driver = match shard.open_driver() {
                 Ok(driver) => driver,
                 Err(error) => {
-                    let error = EngineError::wrap(error.code(), "I/O backend", error);
                     // If nobody listens any more, the start has already failed.
                     let _ = ready.try_send(Err(error.clone()));
                     return Err(error);

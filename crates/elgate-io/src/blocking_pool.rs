@@ -8,6 +8,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What a pool can do.
@@ -19,8 +20,15 @@ pub(crate) enum Job {
 }
 
 impl Job {
+    pub(crate) fn file(&self) -> Option<&File> {
+        match self {
+            Self::Write { file, .. } | Self::Read { file, .. } | Self::Sync { file } => Some(file),
+            Self::Call(_) => None,
+        }
+    }
+
     /// The job will not be done: ends it with `errno`.
-    fn refuse(self, token: Token, errno: i32) -> Completion {
+    pub(crate) fn refuse(self, token: Token, errno: i32) -> Completion {
         let buffer = match self {
             Self::Write { buffer, .. } | Self::Read { buffer, .. } => Some(buffer),
             Self::Sync { .. } | Self::Call(_) => None,
@@ -28,7 +36,7 @@ impl Job {
         Completion { token, result: Err(error(errno)), buffer }
     }
 
-    fn run(self, token: Token) -> Completion {
+    pub(crate) fn run(self, token: Token) -> Completion {
         let (result, buffer) = match self {
             Self::Write { file, offset, buffer, durable } => {
                 let result = file.0.os().and_then(|fd| sys::write_at(fd, offset, &buffer, durable));
@@ -77,6 +85,8 @@ struct Shared {
     work: Condvar,
     /// Signalled when `in_kernel` falls to zero.
     quiet: Condvar,
+    /// Jobs whose completions are not posted yet. Only a guess depends on it: relaxed.
+    unfinished: AtomicUsize,
     mailbox: Arc<Mailbox>,
 }
 
@@ -100,6 +110,7 @@ impl BlockingPool {
             queue: Mutex::default(),
             work: Condvar::new(),
             quiet: Condvar::new(),
+            unfinished: AtomicUsize::new(0),
             mailbox,
         };
         Self { shared: Arc::new(shared), name, threads_max: threads_max.max(1) }
@@ -107,6 +118,7 @@ impl BlockingPool {
 
     /// Hands over a job; its completion is posted.
     pub(crate) fn submit(&self, token: Token, job: Job) {
+        self.shared.unfinished.fetch_add(1, Ordering::Relaxed);
         let mut queue = self.shared.lock();
         queue.waiting.push_back((token, job));
         let spawn = queue.waiting.len() > queue.idle && queue.threads < self.threads_max;
@@ -115,6 +127,11 @@ impl BlockingPool {
         }
         drop(queue);
         if spawn { self.spawn() } else { self.shared.work.notify_one() }
+    }
+
+    /// Whether every job handed over has ended.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.shared.unfinished.load(Ordering::Relaxed) == 0
     }
 
     fn spawn(&self) {
@@ -132,6 +149,7 @@ impl BlockingPool {
             };
             drop(queue);
             let errno = failure.raw_os_error().unwrap_or(libc::EAGAIN);
+            self.shared.unfinished.fetch_sub(stranded.len(), Ordering::Relaxed);
             for (token, job) in stranded {
                 self.shared.mailbox.post(job.refuse(token, errno));
             }
@@ -146,6 +164,7 @@ impl BlockingPool {
             .partition::<VecDeque<_>, _>(|(waiting, _)| *waiting == token);
         queue.waiting = kept;
         drop(queue);
+        self.shared.unfinished.fetch_sub(cancelled.len(), Ordering::Relaxed);
         completions
             .extend(cancelled.into_iter().map(|(token, job)| job.refuse(token, libc::ECANCELED)));
     }
@@ -164,6 +183,8 @@ impl Drop for BlockingPool {
         }
         drop(queue);
         drop(abandoned);
+        // The buffers of those that ended meanwhile: the threads keep the mailbox for a while.
+        self.shared.mailbox.collect(&mut Vec::new());
     }
 }
 
@@ -175,6 +196,7 @@ fn work(shared: &Shared) {
             queue.in_kernel += usize::from(file_operation);
             drop(queue);
             let completion = job.run(token);
+            shared.unfinished.fetch_sub(1, Ordering::Relaxed);
             shared.mailbox.post(completion);
             queue = shared.lock();
             queue.in_kernel -= usize::from(file_operation);

@@ -3,6 +3,7 @@
 //! Cheap to clone; the descriptor closes when the last clone is dropped. An operation under way
 //! holds a clone, so a descriptor number is never reused beneath it.
 
+use crate::file_jobs::Pace;
 use crate::sim::SimHandle;
 use crate::sys::error;
 use elgate_types::limits::BLOCK_BYTES;
@@ -25,12 +26,17 @@ pub(crate) enum Descriptor {
         fd: OwnedFd,
         /// Opened by a `Platform` with `direct`: offsets and lengths must be whole blocks.
         direct: bool,
+        pace: Pace,
     },
     /// A handle of the simulator, which closes it when this is dropped.
     Sim(SimHandle),
 }
 
 impl Descriptor {
+    pub(crate) fn of(fd: OwnedFd, direct: bool) -> Self {
+        Self::Os { fd, direct, pace: Pace::new() }
+    }
+
     /// The descriptor, if the operating system made this handle: `EBADF` for one of the simulator.
     pub(crate) fn os(&self) -> io::Result<BorrowedFd<'_>> {
         match self {
@@ -44,6 +50,16 @@ impl Descriptor {
         match self {
             Self::Sim(handle) => Ok(handle),
             Self::Os { .. } => Err(error(libc::EBADF)),
+        }
+    }
+
+    /// How long its writes take.
+    pub(crate) fn pace(&self) -> &Pace {
+        static NOBODYS: Pace = Pace::new();
+        match self {
+            Self::Os { pace, .. } => pace,
+            // No driver of ours writes there.
+            Self::Sim(_) => &NOBODYS,
         }
     }
 
@@ -61,7 +77,7 @@ macro_rules! handle {
 
         impl From<OwnedFd> for $name {
             fn from(descriptor: OwnedFd) -> Self {
-                Self(Arc::new(Descriptor::Os { fd: descriptor, direct: false }))
+                Self(Arc::new(Descriptor::of(descriptor, false)))
             }
         }
     };

@@ -27,6 +27,7 @@ mod clock;
 mod commit;
 mod commit_probe;
 mod driver;
+mod file_jobs;
 pub mod futex;
 mod futex_waiters;
 mod handle;

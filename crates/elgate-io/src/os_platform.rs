@@ -292,7 +292,7 @@ fn fill(
 }
 
 fn file(fd: OwnedFd, options: OpenOptions) -> File {
-    File(Arc::new(Descriptor::Os { fd, direct: options.direct }))
+    File(Arc::new(Descriptor::of(fd, options.direct)))
 }
 
 fn creation_mode(options: OpenOptions) -> u32 {

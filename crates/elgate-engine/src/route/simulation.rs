@@ -59,6 +59,7 @@ impl Run {
             data_dir: "/data".into(),
             files_root: "/out".into(),
             stub: false,
+            small_writes_in_flight: None,
         }
     }
 

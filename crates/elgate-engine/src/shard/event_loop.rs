@@ -97,7 +97,7 @@ impl Shard {
         driver: Box<dyn Driver>,
         pinned_core: Option<usize>,
     ) -> Self {
-        let ShardStart { options, intakes, commands, peers } = start;
+        let ShardStart { options, intakes, commands, peers, .. } = start;
         let counters = Counters { snapshot_at: driver.now(), ..Counters::default() };
         Self {
             options,
@@ -377,6 +377,8 @@ impl Shard {
             pinned_core: self.pinned_core,
             backend: info.backend,
             facts: info.facts.into_iter().collect(),
+            arena_bytes: self.driver.arena().bytes() as u64,
+            zero_copy_bytes_total: self.driver.statistics().zero_copy_bytes,
             busy_ratio,
             turns_total: self.counters.turns,
             sleeps_total: self.counters.sleeps,

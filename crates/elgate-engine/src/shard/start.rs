@@ -1,6 +1,8 @@
 //! What a shard is made of before it has a driver: goes to wherever the shard will run.
 
 use super::{Command, Intake, Mailbox, Shard, ShardOptions};
+use crate::error::EngineError;
+use crate::shard_io::ShardIo;
 use elgate_io::Driver;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +13,7 @@ pub struct ShardStart {
     pub(super) intakes: Vec<Intake>,
     pub(super) commands: Receiver<Command>,
     pub(super) peers: Arc<OnceLock<Vec<Mailbox>>>,
+    io: Arc<ShardIo>,
 }
 
 impl ShardStart {
@@ -19,8 +22,9 @@ impl ShardStart {
         intakes: Vec<Intake>,
         commands: Receiver<Command>,
         peers: Arc<OnceLock<Vec<Mailbox>>>,
+        io: Arc<ShardIo>,
     ) -> Self {
-        Self { options, intakes, commands, peers }
+        Self { options, intakes, commands, peers, io }
     }
 
     /// Its number.
@@ -33,6 +37,15 @@ impl ShardStart {
     #[must_use]
     pub fn core(&self) -> Option<usize> {
         self.options.core
+    }
+
+    /// Makes the operating system's driver that the configuration asks for. Call it on the thread
+    /// that will use it.
+    ///
+    /// # Errors
+    /// `IoBackendUnavailable` or `Io`.
+    pub fn open_driver(&self) -> Result<Box<dyn Driver>, EngineError> {
+        self.io.open()
     }
 
     /// Gives it its driver, and the core that it was really pinned to.

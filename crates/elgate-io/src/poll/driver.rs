@@ -2,6 +2,7 @@
 
 use super::sockets::{Attempt, Sockets};
 use crate::blocking_pool::{BlockingPool, Job};
+use crate::file_jobs::FileJobs;
 use crate::futex_waiters::FutexWaiters;
 use crate::mailbox::Mailbox;
 use crate::sys::{set_nonblocking, stream_socket};
@@ -20,7 +21,7 @@ use std::time::Duration;
 pub struct PollDriver {
     sockets: Sockets,
     timers: Timers,
-    files: BlockingPool,
+    files: FileJobs,
     calls: BlockingPool,
     futexes: FutexWaiters,
     mailbox: Arc<Mailbox>,
@@ -38,7 +39,7 @@ impl PollDriver {
     /// If the process has no descriptors left.
     pub fn new(options: &DriverOptions) -> io::Result<Self> {
         let mailbox = Mailbox::new()?;
-        let files = BlockingPool::new("elgate-file", options.file_threads, mailbox.clone());
+        let files = FileJobs::new(options.file_threads, mailbox.clone());
         let calls = BlockingPool::new("elgate-call", options.blocking_threads, mailbox.clone());
         Ok(Self {
             sockets: Sockets::new(mailbox.event())?,
@@ -75,6 +76,11 @@ impl PollDriver {
     fn turn(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
         let before = completions.len();
         self.collect(completions);
+        if completions.len() == before && self.sockets.is_idle() {
+            self.files.run_held(completions);
+        } else {
+            self.files.hand_over();
+        }
         if completions.len() > before || wait == Wait::Never {
             if !self.sockets.is_idle() && self.sockets.wait(Some(Duration::ZERO), completions)? {
                 self.mailbox.clear_event();

@@ -6,6 +6,7 @@ use super::registered::RegisteredArena;
 use super::ring::{self, Ring, Sqpoll};
 use super::slab::Slab;
 use crate::blocking_pool::{BlockingPool, Job};
+use crate::file_jobs::FileJobs;
 use crate::futex_waiters::FutexWaiters;
 use crate::mailbox::Mailbox;
 use crate::sys::{RawAddress, error, stream_socket};
@@ -37,7 +38,7 @@ pub struct UringDriver {
     pub(super) timers: Timers,
     pub(super) calls: BlockingPool,
     /// Durable writes that do not go through the ring.
-    pub(super) files: BlockingPool,
+    pub(super) files: FileJobs,
     pub(super) commit: Commit,
     /// Whether this kernel takes `RWF_DSYNC`. Once refused, always refused.
     pub(super) has_dsync: bool,
@@ -70,7 +71,7 @@ impl UringDriver {
             wake_armed: false,
             wake_count: Box::new(0),
             timers: Timers::default(),
-            files: BlockingPool::new("elgate-file", options.file_threads, mailbox.clone()),
+            files: FileJobs::new(options.file_threads, mailbox.clone()),
             commit: options.commit,
             has_dsync: true,
             calls: BlockingPool::new("elgate-call", options.blocking_threads, mailbox.clone()),

@@ -270,6 +270,9 @@ impl UringDriver {
     pub(super) fn turn(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
         let before = completions.len();
         self.collect(completions);
+        if self.files.holds_one() {
+            self.run_or_hand_over(before, completions)?;
+        }
         // Also makes room in the queue for the wake-up.
         if completions.len() > before || wait == Wait::Never || !self.backlog.is_empty() {
             self.flush(completions)?;
@@ -298,6 +301,22 @@ impl UringDriver {
             if woken || expired || !settled {
                 return Ok(());
             }
+        }
+        Ok(())
+    }
+
+    /// The blocking write that nobody has begun: here if there is nothing else to do.
+    fn run_or_hand_over(
+        &mut self,
+        before: usize,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        if completions.len() == before && !self.slab.any(|found| found.kernel.is_socket()) {
+            // What the kernel could work on in the meantime.
+            self.flush(completions)?;
+            self.files.run_held(completions);
+        } else {
+            self.files.hand_over();
         }
         Ok(())
     }

@@ -72,6 +72,10 @@ impl Slab {
         place.occupant.take()
     }
 
+    pub(super) fn any(&self, wanted: impl Fn(&InFlight) -> bool) -> bool {
+        self.places.iter().any(|place| place.occupant.as_ref().is_some_and(&wanted))
+    }
+
     /// The keys of all occupants that `wanted` picks.
     pub(super) fn keys(&self, wanted: impl Fn(&InFlight) -> bool) -> Vec<Key> {
         self.places

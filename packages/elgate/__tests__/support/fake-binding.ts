@@ -54,11 +54,21 @@ class FakeEngine implements NativeEngine {
       numa_nodes: 1,
       data_dir: this.ring.dataDir,
       uptime_s: 1.5,
+      io: {
+        commit: 'blocking',
+        commit_why: 'auto: blocking 90 us',
+        writes_in_flight: 2,
+        writes_in_flight_why: 'each of so many at once: 1: 90 us, 2: 95 us',
+        sqpoll: false,
+        sqpoll_why: 'auto: too few cores',
+      },
       shards: [
         {
           index: 0,
           pinned_core: null,
           backend: 'poll',
+          arena_bytes: 0,
+          zero_copy_bytes_total: 0,
           facts: {},
           busy_ratio: 0.25,
           turns_total: 1,

@@ -10,6 +10,8 @@ import { Section } from './section.js';
 
 export const MODES = ['auto', 'single-thread', 'pinned-sharded', 'forced-single', 'test-stub'] as const;
 export const BACKENDS = ['auto', 'uring', 'poll'] as const;
+export const COMMITS = ['auto', 'dsync', 'link', 'blocking'] as const;
+export const SWITCH = ['auto', 'on', 'off'] as const;
 export type Mode = (typeof MODES)[number];
 export type Backend = (typeof BACKENDS)[number];
 
@@ -20,13 +22,24 @@ export interface Config {
   dataDir: string;
   ring: { path: string; removeOnClose: boolean };
   admin: AdminConfig;
-  runtime: { mode: Mode; shards: number; pin: boolean; backend: Backend; spin_us: number };
+  runtime: RuntimeConfig;
   filesRoot: string;
   routes: Record<string, RouteConfig>;
   /** Where the value at a path came from. */
   origin: Origin;
   /** Whether anybody set the value at a path. */
   given(path: KeyPath): boolean;
+}
+
+export interface RuntimeConfig {
+  mode: Mode;
+  shards: number;
+  pin: boolean;
+  backend: Backend;
+  spin_us: number;
+  commit: (typeof COMMITS)[number];
+  sqpoll: (typeof SWITCH)[number];
+  huge_pages_mb: number;
 }
 
 export interface AdminConfig {
@@ -91,8 +104,17 @@ function admin(top: Section): AdminConfig {
   return { ...parsed, token, hosts: section.strings('hosts') };
 }
 
-function runtime(top: Section): Config['runtime'] {
-  const section: Section = top.section('runtime', ['mode', 'shards', 'pin', 'backend', 'spin_us']);
+function runtime(top: Section): RuntimeConfig {
+  const section: Section = top.section('runtime', [
+    'mode',
+    'shards',
+    'pin',
+    'backend',
+    'spin_us',
+    'commit',
+    'sqpoll',
+    'huge_pages_mb',
+  ]);
   const mode = section.oneOf('mode', MODES) ?? 'auto';
   const shards = section.integer('shards', 0, { min: 0, max: 64 });
   if (shards > 1 && (mode === 'single-thread' || mode === 'forced-single')) {
@@ -104,6 +126,9 @@ function runtime(top: Section): Config['runtime'] {
     pin: section.boolean('pin', true),
     backend: section.oneOf('backend', BACKENDS) ?? 'auto',
     spin_us: section.integer('spin_us', 20, { min: 0, max: 1_000_000 }),
+    commit: section.oneOf('commit', COMMITS) ?? 'auto',
+    sqpoll: section.oneOf('sqpoll', SWITCH) ?? 'auto',
+    huge_pages_mb: section.integer('huge_pages_mb', 0, { min: 0, max: 16_384 }),
   };
 }
 

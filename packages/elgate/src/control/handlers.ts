@@ -55,12 +55,13 @@ function wholeProcess(): EngineStatus['memory'] {
 }
 
 export async function info({ subject }: Call): Promise<Answer> {
-  const { mode, cores, numa_nodes, shards } = engineStatus(subject);
+  const { mode, cores, numa_nodes, io, shards } = engineStatus(subject);
   return json({
     build: buildInfo(),
     node: process.version,
     system: { name: system(), release: release(), arch: arch(), cores, numa_nodes },
     mode,
+    io,
     shards: shards.map(({ index, pinned_core, backend, facts }) => ({ index, pinned_core, backend, facts })),
     ring: subject.engine().ringPath(),
     data_dir: subject.config.dataDir,

@@ -167,6 +167,13 @@ const DEFINITIONS: readonly Definition[] = [
     'Bytes taken and not yet handed to the device.',
     (route) => route.backlog_bytes,
   ),
+  {
+    type: 'counter',
+    name: 'elgate_disk_zero_copy_bytes_total',
+    help: 'Bytes written past the page cache from buffers registered with the kernel.',
+    collect: ({ shards }) =>
+      shards.map(({ index, zero_copy_bytes_total }) => ({ labels: { shard: index }, value: zero_copy_bytes_total })),
+  },
   mirrored(
     'elgate_mirror_in_sync',
     '1 while what is acknowledged is in the second copy of the log, too.',

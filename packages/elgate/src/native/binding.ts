@@ -96,9 +96,20 @@ export interface EngineStatus {
   numa_nodes: number;
   data_dir: string;
   uptime_s: number;
+  io: IoStatus | null;
   shards: ShardStatus[];
   memory: { what: string; bytes: number; why: string }[];
   routes: RouteStatus[];
+}
+
+/** How the shards' I/O was set up, and what that was decided by. */
+export interface IoStatus {
+  commit: string;
+  commit_why: string;
+  writes_in_flight: number | null;
+  writes_in_flight_why: string;
+  sqpoll: boolean;
+  sqpoll_why: string;
 }
 
 export interface ShardStatus {
@@ -106,6 +117,8 @@ export interface ShardStatus {
   pinned_core: number | null;
   backend: string;
   facts: Record<string, string>;
+  arena_bytes: number;
+  zero_copy_bytes_total: number;
   busy_ratio: number;
   turns_total: number;
   sleeps_total: number;

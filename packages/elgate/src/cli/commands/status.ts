@@ -2,7 +2,7 @@
 
 import { Command } from 'commander';
 import { callControl } from '../../control/client.js';
-import type { BuildInfo, EngineStatus } from '../../native/binding.js';
+import type { BuildInfo, EngineStatus, IoStatus } from '../../native/binding.js';
 import { controlFor, type WhereOptions, withFlags } from '../locate.js';
 import { bytes, count, print, printJson, table } from '../output.js';
 
@@ -53,6 +53,7 @@ function render(status: Status): string {
     `elgate ${build.version} (${build.sha}), ${status.phase}, pid ${status.pid}, up ${Math.round(status.uptime_s)} s, ` +
       `mode ${status.mode} on ${status.cores} cores\ndata ${status.data_dir}, config ${status.config ?? 'none'}`,
     table(['SHARD', 'CORE', 'BACKEND', 'BUSY'], shards),
+    ...(status.io === null ? [] : [commits(status.io)]),
     table(['RING', 'SLOTS', 'PRODUCERS', 'CORRUPT'], rings),
     routes.length === 0
       ? 'no routes: add one with `elgate routes add`'
@@ -64,4 +65,9 @@ function render(status: Status): string {
     ...(errors.length > 0 ? [`last errors:\n${errors.join('\n')}`] : []),
   ];
   return sections.join('\n\n');
+}
+
+function commits({ commit, commit_why, writes_in_flight, writes_in_flight_why }: IoStatus): string {
+  const most = writes_in_flight === null ? '' : `, up to ${writes_in_flight} small ones at once`;
+  return `commits by ${commit}${most}\n  ${commit_why}\n  ${writes_in_flight_why}`;
 }
