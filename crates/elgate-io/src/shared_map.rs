@@ -47,6 +47,13 @@ impl SharedMap {
         self.bytes
     }
 
+    /// Where the region begins, for those who copy whole runs of bytes that other processes write:
+    /// what they read may change under their hands. Valid as long as the value lives.
+    #[must_use]
+    pub fn base(&self) -> *mut u8 {
+        self.base
+    }
+
     /// The 64-bit word at a byte offset.
     ///
     /// # Panics

@@ -14,12 +14,13 @@
 
 use crate::error::RingError;
 use crate::files;
-use crate::mapping::RingMap;
+use crate::host::{Host, SharedFile};
+use crate::mapping::{Memory, RingMap};
 use crate::process::ProcessIdentity;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use elgate_types::{ErrorCode, Level, Lsn};
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ELGACKS1");
 const VERSION: u32 = 1;
@@ -96,9 +97,10 @@ impl Completion {
 /// A mapped file of acknowledgements.
 #[derive(Debug)]
 pub(crate) struct AckMap {
-    memory: memmap2::MmapRaw,
+    memory: Memory,
     /// Its participant's alone: Elgate needs no descriptor per participant.
-    file: Option<File>,
+    file: Option<Box<dyn SharedFile>>,
+    host: Arc<dyn Host>,
     path: PathBuf,
 }
 
@@ -117,9 +119,10 @@ impl AckMap {
     ) -> Result<Self, RingError> {
         let path = Self::path_of(ring.path(), index);
         // Left by a predecessor that died before it had a place, or by one of a replaced ring.
-        files::remove(&path);
-        let file = files::create_sized(&path, FILE_BYTES as u64, files::PRIVATE)?;
-        let map = Self::map(file, path)?;
+        let host = ring.host();
+        host.remove(&path);
+        let file = host.create_sized(&path, FILE_BYTES as u64, files::PRIVATE)?;
+        let map = Self::map(host, file, path)?;
         map.u32_at(offset::VERSION).store(VERSION, Ordering::Relaxed);
         map.u32_at(offset::PARTICIPANT).store(u32::from(index), Ordering::Relaxed);
         map.u64_at(offset::RING_ID).store(ring.ring_id(), Ordering::Relaxed);
@@ -143,13 +146,12 @@ impl AckMap {
         incarnation: u32,
     ) -> Result<Option<Self>, RingError> {
         let path = Self::path_of(ring.path(), index);
-        let missing = RingError::Missing { path: path.clone() };
-        let file = match files::open_trusted(&path, FILE_BYTES as u64, missing) {
+        let file = match ring.host().open_trusted(&path, FILE_BYTES as u64) {
             Err(error @ RingError::Io { .. }) => return Err(error),
             Err(_) => return Ok(None),
             Ok(file) => file,
         };
-        let mut map = Self::map(file, path)?;
+        let mut map = Self::map(ring.host(), file, path)?;
         map.file = None;
         // Pairs with the release store in `create`.
         let fits = map.u64_at(offset::MAGIC).load(Ordering::Acquire) == MAGIC
@@ -160,12 +162,13 @@ impl AckMap {
         Ok(fits.then_some(map))
     }
 
-    fn map(file: File, path: PathBuf) -> Result<Self, RingError> {
-        let memory = memmap2::MmapOptions::new()
-            .len(FILE_BYTES)
-            .map_raw(&file)
-            .map_err(|source| files::failed("map", &path, source))?;
-        Ok(Self { memory, file: Some(file), path })
+    fn map(
+        host: &Arc<dyn Host>,
+        file: Box<dyn SharedFile>,
+        path: PathBuf,
+    ) -> Result<Self, RingError> {
+        let memory = Memory::map(&*file, FILE_BYTES, &path)?;
+        Ok(Self { memory, file: Some(file), host: host.clone(), path })
     }
 
     /// The process that attached.
@@ -210,8 +213,8 @@ impl AckMap {
 
     /// Removes the file, if the name still leads to it.
     pub(crate) fn remove_file(&self) {
-        if self.file.as_ref().is_some_and(|file| files::is_same(file, &self.path)) {
-            files::remove(&self.path);
+        if self.file.as_ref().is_some_and(|file| file.is_at(&self.path)) {
+            self.host.remove(&self.path);
         }
     }
 
@@ -223,13 +226,13 @@ impl AckMap {
         assert!(at.is_multiple_of(4) && at + 4 <= FILE_BYTES, "an offset of the layout");
         // SAFETY: aligned (the mapping is page-aligned), in range, alive with self, and only ever
         // accessed atomically.
-        unsafe { &*self.memory.as_mut_ptr().add(at).cast::<AtomicU32>() }
+        unsafe { &*self.memory.base().add(at).cast::<AtomicU32>() }
     }
 
     fn u64_at(&self, at: usize) -> &AtomicU64 {
         assert!(at.is_multiple_of(8) && at + 8 <= FILE_BYTES, "an offset of the layout");
         // SAFETY: as `u32_at`.
-        unsafe { &*self.memory.as_mut_ptr().add(at).cast::<AtomicU64>() }
+        unsafe { &*self.memory.base().add(at).cast::<AtomicU64>() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::RingError;
 use crate::files;
+use crate::host::OsHost;
 use crate::layout::{SLOTS, offset};
 use crate::mapping::RingMap;
 use crate::participant::consumer_lives;
@@ -32,7 +33,7 @@ pub struct RingReport {
 /// # Errors
 /// [`RingError`] if the file is not a ring that this version can use, or cannot be trusted.
 pub fn examine(path: &Path) -> Result<Option<RingReport>, RingError> {
-    let ring = match RingMap::open(path) {
+    let ring = match RingMap::open(&OsHost::shared(), path) {
         Err(RingError::Missing { .. }) => return Ok(None),
         other => other?,
     };

@@ -1,6 +1,7 @@
 //! Opening, creating and naming shared files without trusting what is already there.
 
 use crate::error::RingError;
+use crate::host::Host;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -12,7 +13,7 @@ pub(crate) const PRIVATE: u32 = 0o600;
 
 /// Opens a regular file that belongs to us (or to root), that nobody else may open, and that has
 /// exactly the expected size. Links are not followed.
-pub(crate) fn open_trusted(path: &Path, bytes: u64, missing: RingError) -> Result<File, RingError> {
+pub(crate) fn open_trusted(path: &Path, bytes: u64) -> Result<File, RingError> {
     let opened = OpenOptions::new()
         .read(true)
         .write(true)
@@ -20,7 +21,9 @@ pub(crate) fn open_trusted(path: &Path, bytes: u64, missing: RingError) -> Resul
         .open(path);
     let file = match opened {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(RingError::Missing { path: path.to_owned() });
+        }
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             return Err(untrusted(path, "it is a symbolic link".to_owned()));
         }
@@ -97,22 +100,14 @@ pub(crate) fn remove(path: &Path) {
     let _ = std::fs::remove_file(path);
 }
 
-/// Whether a name leads to this open file.
-pub(crate) fn is_same(file: &File, path: &Path) -> bool {
-    let (Ok(open), Ok(named)) = (file.metadata(), std::fs::symlink_metadata(path)) else {
-        return false;
-    };
-    (open.dev(), open.ino()) == (named.dev(), named.ino())
-}
-
 /// Whether a name leads nowhere. Doubt means no.
 pub(crate) fn is_gone(path: &Path) -> bool {
     matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 /// A name for a file in the making, next to its final one.
-pub(crate) fn temporary(path: &Path) -> PathBuf {
-    with_suffix(path, &format!(".new.{:016x}", elgate_io::ids::random_u64()))
+pub(crate) fn temporary(host: &dyn Host, path: &Path) -> PathBuf {
+    with_suffix(path, &format!(".new.{:016x}", host.random_u64()))
 }
 
 /// `<path><suffix>`.

@@ -15,6 +15,7 @@
 //! | `protocol.rs` | claim, commit, look, release, sleep, wake: atomics only, checked by loom |
 //! | `message.rs` | header and body of a submission, and their validation |
 //! | `mapping.rs`, `files.rs` | the mapped file; opening and creating without trust |
+//! | `host.rs` | what a ring needs of the world it lives in |
 //! | `participant.rs`, `process.rs` | a producer's place; locks, process identity, forks |
 //! | `producer.rs` | the producer |
 //! | `acks.rs`, `ack_writer.rs`, `ack_reader.rs` | completions, from Elgate to a participant |
@@ -53,6 +54,8 @@ mod examine;
 #[cfg(not(loom))]
 mod files;
 #[cfg(not(loom))]
+mod host;
+#[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]
 mod liveness;
@@ -86,9 +89,13 @@ pub use error::{RingError, RingPoisoned, SubmitError};
 #[cfg(not(loom))]
 pub use examine::{RingReport, examine, ring_path};
 #[cfg(not(loom))]
+pub use host::{Host, OsHost, SharedFile};
+#[cfg(not(loom))]
 pub use mapping::RingOptions;
 #[cfg(not(loom))]
 pub use message::{Records, records};
+#[cfg(not(loom))]
+pub use process::{ForkGuard, ProcessIdentity};
 #[cfg(not(loom))]
 pub use producer::{OUTSTANDING_MAX, Producer};
 #[cfg(not(loom))]

@@ -6,10 +6,8 @@
 
 use crate::acks::AckMap;
 use crate::consumer::Consumer;
-use crate::files;
 use crate::layout::{PARTICIPANT_COUNT, SLOTS};
 use crate::participant::ParticipantWord;
-use crate::process::{is_byte_locked, try_lock_byte, unlock_byte};
 use crate::protocol::{self, Peek};
 use crate::sync::Ordering;
 
@@ -24,7 +22,7 @@ impl Consumer {
     /// has been in the way for more than a millisecond.
     pub fn recover_dead(&mut self) -> usize {
         self.check_control();
-        if files::is_gone(self.ring.path()) {
+        if self.ring.host().is_gone(self.ring.path()) {
             // Nobody finds it any more; whoever has it open follows to its successor.
             self.poison(0);
         }
@@ -72,11 +70,11 @@ impl Consumer {
             // Nobody claims as the consumer; such a word can only be broken.
             return true;
         }
-        match is_byte_locked(self.ring.file(), index) {
+        match self.ring.file().is_byte_locked(index) {
             Ok(false) => true,
             Ok(true) => {
                 let owner = self.acks.owner(&self.ring, index);
-                owner.is_some_and(|owner| owner.is_gone(&self.identity))
+                owner.is_some_and(|owner| self.ring.host().is_gone_process(&owner, &self.identity))
             }
             // Not answered is not proven.
             Err(_) => false,
@@ -92,11 +90,11 @@ impl Consumer {
         }
         // With the lock, nobody attaches here meanwhile. Without it (a forked child of the dead
         // process has it), nobody attaches here until the word is free.
-        let locked = try_lock_byte(self.ring.file(), index).unwrap_or(false);
+        let locked = self.ring.file().try_lock_byte(index).unwrap_or(false);
         let unchanged = self.ring.participant(index).load(Ordering::Acquire) == seen; // as above
         if unchanged {
             self.acks.forget(index);
-            files::remove(&AckMap::path_of(self.ring.path(), index));
+            self.ring.host().remove(&AckMap::path_of(self.ring.path(), index));
             // Release: the next one to take the place sees the file gone.
             let _ = self.ring.participant(index).compare_exchange(
                 seen,
@@ -107,7 +105,7 @@ impl Consumer {
         }
         if locked {
             // Failing to unlock costs one of 1,023 places until this process ends.
-            let _ = unlock_byte(self.ring.file(), index);
+            let _ = self.ring.file().unlock_byte(index);
         }
     }
 }

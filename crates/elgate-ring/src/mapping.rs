@@ -9,6 +9,7 @@
 
 use crate::error::RingError;
 use crate::files;
+use crate::host::{Host, SharedFile};
 use crate::layout::{
     self, CONTROL_BYTES, DATA_DIR_BYTES_MAX, FIRST_BODY_BYTES, HEADER_BYTES, NEXT_BODY_BYTES,
     RING_BYTES, RUN_MAX, SLOT_BYTES, SLOT_COUNT, SLOTS, WORD_BYTES, offset, slot_index,
@@ -17,8 +18,9 @@ use crate::message::FIELD_BYTES;
 use crate::protocol::Shared;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::word::Word;
-use std::fs::File;
+use elgate_io::SharedMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a ring's creator decides about it.
 #[derive(Debug, Clone)]
@@ -61,12 +63,38 @@ impl RingOptions {
     }
 }
 
+/// Mapped memory, its address at hand: a submission reaches it in one step.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    base: *mut u8,
+    _map: Arc<SharedMap>,
+}
+
+// SAFETY: plain memory that several processes write; what is done with the address is justified
+// where it is done. It stays mapped as long as the value lives.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    pub(crate) fn map(file: &dyn SharedFile, bytes: usize, path: &Path) -> Result<Self, RingError> {
+        let map = file.map(bytes).map_err(|source| files::failed("map", path, source))?;
+        assert!(map.bytes() >= bytes, "the whole file is mapped");
+        Ok(Self { base: map.base(), _map: map })
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+}
+
 /// An open, validated ring file.
 #[derive(Debug)]
 pub(crate) struct RingMap {
     // Declared before the file, so that the memory goes before the locks do.
-    memory: memmap2::MmapRaw,
-    file: File,
+    memory: Memory,
+    file: Box<dyn SharedFile>,
+    host: Arc<dyn Host>,
     path: PathBuf,
     /// Read once: what identifies completions must not change under anybody's hands.
     ring_id: u64,
@@ -74,13 +102,9 @@ pub(crate) struct RingMap {
 
 impl RingMap {
     /// Opens and validates the ring at `path`.
-    pub(crate) fn open(path: &Path) -> Result<Self, RingError> {
-        let file = files::open_trusted(
-            path,
-            RING_BYTES as u64,
-            RingError::Missing { path: path.to_owned() },
-        )?;
-        let mut map = Self::map(file, path)?;
+    pub(crate) fn open(host: &Arc<dyn Host>, path: &Path) -> Result<Self, RingError> {
+        let file = host.open_trusted(path, RING_BYTES as u64)?;
+        let mut map = Self::map(host, file, path)?;
         map.check_geometry()?;
         map.ring_id = map.u64_at(offset::RING_ID).load(Ordering::Relaxed);
         Ok(map)
@@ -89,13 +113,14 @@ impl RingMap {
     /// Creates an empty ring that counts from `first`, under a temporary name, fully initialised.
     /// The caller gives it its name.
     pub(crate) fn create(
+        host: &Arc<dyn Host>,
         temporary: &Path,
         options: &RingOptions,
         first: u64,
     ) -> Result<Self, RingError> {
-        let file = files::create_sized(temporary, RING_BYTES as u64, options.mode)?;
-        let mut map = Self::map(file, temporary)?;
-        map.ring_id = elgate_io::ids::random_u64();
+        let file = host.create_sized(temporary, RING_BYTES as u64, options.mode)?;
+        let mut map = Self::map(host, file, temporary)?;
+        map.ring_id = host.random_u64();
         map.u32_at(offset::VERSION).store(layout::VERSION, Ordering::Relaxed);
         map.u32_at(offset::CONTROL_BYTES).store(CONTROL_BYTES as u32, Ordering::Relaxed);
         map.u32_at(offset::SLOT_BYTES).store(SLOT_BYTES as u32, Ordering::Relaxed);
@@ -112,12 +137,13 @@ impl RingMap {
         Ok(map)
     }
 
-    fn map(file: File, path: &Path) -> Result<Self, RingError> {
-        let memory = memmap2::MmapOptions::new()
-            .len(RING_BYTES)
-            .map_raw(&file)
-            .map_err(|source| RingError::Io { action: "map", path: path.to_owned(), source })?;
-        Ok(Self { memory, file, path: path.to_owned(), ring_id: 0 })
+    fn map(
+        host: &Arc<dyn Host>,
+        file: Box<dyn SharedFile>,
+        path: &Path,
+    ) -> Result<Self, RingError> {
+        let memory = Memory::map(&*file, RING_BYTES, path)?;
+        Ok(Self { memory, file, host: host.clone(), path: path.to_owned(), ring_id: 0 })
     }
 
     fn check_geometry(&self) -> Result<(), RingError> {
@@ -182,13 +208,17 @@ impl RingMap {
         self.path = path.to_owned();
     }
 
-    pub(crate) fn file(&self) -> &File {
-        &self.file
+    pub(crate) fn file(&self) -> &dyn SharedFile {
+        &*self.file
+    }
+
+    pub(crate) fn host(&self) -> &Arc<dyn Host> {
+        &self.host
     }
 
     /// Whether the name still leads to this file.
     pub(crate) fn is_current(&self) -> bool {
-        files::is_same(&self.file, &self.path)
+        self.file.is_at(&self.path)
     }
 
     pub(crate) fn ring_id(&self) -> u64 {
@@ -208,19 +238,19 @@ impl RingMap {
         assert!(at.is_multiple_of(4) && at + 4 <= CONTROL_BYTES, "an offset of the layout");
         // SAFETY: aligned (the mapping is page-aligned), in range, alive with self, and only ever
         // accessed atomically.
-        unsafe { &*self.memory.as_mut_ptr().add(at).cast::<AtomicU32>() }
+        unsafe { &*self.memory.base().add(at).cast::<AtomicU32>() }
     }
 
     /// The 64-bit word at an offset of the control region.
     pub(crate) fn u64_at(&self, at: usize) -> &AtomicU64 {
         assert!(at.is_multiple_of(8) && at + 8 <= CONTROL_BYTES, "an offset of the layout");
         // SAFETY: as `u32_at`.
-        unsafe { &*self.memory.as_mut_ptr().add(at).cast::<AtomicU64>() }
+        unsafe { &*self.memory.base().add(at).cast::<AtomicU64>() }
     }
 
     fn slot(&self, position: u64) -> *mut u8 {
         // SAFETY: the index is below the slot count, so the slot lies inside the mapping.
-        unsafe { self.memory.as_mut_ptr().add(CONTROL_BYTES + slot_index(position) * SLOT_BYTES) }
+        unsafe { self.memory.base().add(CONTROL_BYTES + slot_index(position) * SLOT_BYTES) }
     }
 
     /// Copies the header's fields out.

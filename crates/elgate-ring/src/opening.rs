@@ -5,10 +5,11 @@ use crate::acks::AckMap;
 use crate::consumer::{Consumer, Counters, Pending};
 use crate::error::{RingError, RingPoisoned};
 use crate::files;
+use crate::host::{Host, OsHost};
 use crate::layout::{SLOT_COUNT, SLOTS, offset};
 use crate::mapping::{RingMap, RingOptions};
 use crate::participant::ParticipantWord;
-use crate::process::{ProcessIdentity, try_lock_byte, unlock_byte};
+use crate::process::ProcessIdentity;
 use crate::protocol::{self, Shared};
 use crate::sync::{Ordering, fence};
 use elgate_io::futex;
@@ -25,16 +26,30 @@ impl Consumer {
     /// # Errors
     /// [`RingError::InUse`] if another consumer lives; else what is wrong with the file or options.
     pub fn open(path: &Path, options: &RingOptions) -> Result<Self, RingError> {
+        Self::open_on(&OsHost::shared(), path, options)
+    }
+
+    /// As [`open`](Self::open), on a host of the caller's choice.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_on(
+        host: &Arc<dyn Host>,
+        path: &Path,
+        options: &RingOptions,
+    ) -> Result<Self, RingError> {
         options.check()?;
         for _ in 0..OPEN_ATTEMPTS_MAX {
-            let ring = match RingMap::open(path) {
-                Err(RingError::Missing { .. }) => match create(path, options)? {
+            let ring = match RingMap::open(host, path) {
+                Err(RingError::Missing { .. }) => match create(host, path, options)? {
                     Some(ring) => ring,
                     None => continue,
                 },
                 other => other?,
             };
-            let locked = try_lock_byte(ring.file(), 0)
+            let locked = ring
+                .file()
+                .try_lock_byte(0)
                 .map_err(|source| files::failed("lock", path, source))?;
             if !locked {
                 let pid = ring.u32_at(offset::DAEMON_PID).load(Ordering::Relaxed);
@@ -69,7 +84,7 @@ impl Consumer {
             }
             let _ = protocol::advance_head(&ring, head);
         }
-        let identity = ProcessIdentity::current();
+        let identity = ring.host().identity();
         announce(&ring, &identity, epoch);
         futex::wake(ring.space_sequence(), u32::MAX);
         Self {
@@ -103,9 +118,9 @@ impl Consumer {
             return false;
         }
         for index in self.attached() {
-            files::remove(&AckMap::path_of(self.ring.path(), index));
+            self.ring.host().remove(&AckMap::path_of(self.ring.path(), index));
         }
-        files::remove(self.ring.path());
+        self.ring.host().remove(self.ring.path());
         true
     }
 
@@ -121,11 +136,15 @@ impl Consumer {
 }
 
 /// Creates a ring and gives it its name. `None`: somebody else was faster.
-fn create(path: &Path, options: &RingOptions) -> Result<Option<RingMap>, RingError> {
-    let temporary = files::temporary(path);
-    let mut ring = RingMap::create(&temporary, options, 0)?;
+fn create(
+    host: &Arc<dyn Host>,
+    path: &Path,
+    options: &RingOptions,
+) -> Result<Option<RingMap>, RingError> {
+    let temporary = files::temporary(&**host, path);
+    let mut ring = RingMap::create(host, &temporary, options, 0)?;
     ring.set_path(path);
-    Ok(files::link_new(&temporary, path)?.then_some(ring))
+    Ok(host.link_new(&temporary, path)?.then_some(ring))
 }
 
 /// Writes who consumes the ring.
@@ -144,9 +163,9 @@ impl Drop for Consumer {
     /// Gives the ring free at once, even while somebody still waits for its futex word and so keeps
     /// the mapping, and with it the lock's file, open. In a forked child the lock is the parent's.
     fn drop(&mut self) {
-        if self.identity.pid == std::process::id() {
+        if self.identity.pid == self.ring.host().process_id() {
             // If it fails, closing the file does it.
-            let _ = unlock_byte(self.ring.file(), 0);
+            let _ = self.ring.file().unlock_byte(0);
         }
     }
 }

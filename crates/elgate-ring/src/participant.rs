@@ -14,7 +14,7 @@ use crate::error::RingError;
 use crate::files::failed;
 use crate::layout::PARTICIPANT_COUNT;
 use crate::mapping::RingMap;
-use crate::process::{ForkGuard, ProcessIdentity, is_byte_locked, try_lock_byte, unlock_byte};
+use crate::process::ForkGuard;
 use crate::sync::Ordering;
 use std::sync::Arc;
 
@@ -69,19 +69,19 @@ impl Seat {
             if !ParticipantWord(shared.load(Ordering::Acquire)).is_free() {
                 continue;
             }
-            if !try_lock_byte(ring.file(), index).map_err(|source| failed("lock", path, source))? {
+            if !ring.file().try_lock_byte(index).map_err(|source| failed("lock", path, source))? {
                 continue;
             }
             // Looked at again under the lock: whoever attaches or cleans up holds it.
             let before = ParticipantWord(shared.load(Ordering::Acquire));
             if !before.is_free() {
-                unlock_byte(ring.file(), index).map_err(|source| failed("unlock", path, source))?;
+                ring.file().unlock_byte(index).map_err(|source| failed("unlock", path, source))?;
                 continue;
             }
-            let me = ProcessIdentity::current();
+            let me = ring.host().identity();
             let word = ParticipantWord::attached(before.incarnation().wrapping_add(1), me.pid);
             let acks = AckMap::create(ring, index, word.incarnation(), me)?;
-            let fork = ForkGuard::new().map_err(|source| failed("guard", path, source))?;
+            let fork = ring.host().fork_guard().map_err(|source| failed("guard", path, source))?;
             // Pairs with the consumer's acquire loads: with the word, the file of acknowledgements.
             shared.store(word.0, Ordering::Release);
             return Ok(Self { ring: ring.clone(), index, word, acks: Arc::new(acks), fork });
@@ -122,7 +122,7 @@ impl Seat {
 /// Whether a consumer lives: whether byte 0 of the ring file is locked.
 pub(crate) fn consumer_lives(ring: &RingMap) -> bool {
     // An error here means that the question cannot be answered; then nobody is declared dead.
-    is_byte_locked(ring.file(), 0).unwrap_or(true)
+    ring.file().is_byte_locked(0).unwrap_or(true)
 }
 
 #[cfg(test)]

@@ -1,20 +1,25 @@
 //! Who a process is: the lock bytes it holds, its start time, its PID namespace, and whether it is
 //! still the process that it was before a fork.
 
+use crate::host::SharedFile;
+use elgate_io::SharedMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A process as written into shared memory, and compared later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ProcessIdentity {
-    pub(crate) pid: u32,
+pub struct ProcessIdentity {
+    /// Its number, as it sees itself.
+    pub pid: u32,
     /// Clock ticks after boot; 0 if `/proc` did not say.
-    pub(crate) start_time: u64,
+    pub start_time: u64,
     /// Inode of the PID namespace; 0 if `/proc` did not say.
-    pub(crate) pid_namespace: u64,
+    pub pid_namespace: u64,
 }
 
 impl ProcessIdentity {
@@ -67,27 +72,39 @@ fn parse_start_time(stat: &str) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// Tries to lock one byte of the file for this open file description. The kernel releases the lock
-/// when the last descriptor of the description is closed, at the latest when the last process that
-/// has it dies. `false`: somebody else holds it.
-pub(crate) fn try_lock_byte(file: &File, byte: u16) -> io::Result<bool> {
-    match lock_command(file, byte, libc::F_OFD_SETLK, libc::F_WRLCK) {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
-            Ok(false)
-        }
-        Err(error) => Err(error),
+impl SharedFile for File {
+    fn map(&self, bytes: usize) -> io::Result<Arc<SharedMap>> {
+        let memory = memmap2::MmapOptions::new().len(bytes).map_raw(self)?;
+        Ok(Arc::new(SharedMap::from_mapping(memory)))
     }
-}
 
-/// Releases a byte locked by [`try_lock_byte`].
-pub(crate) fn unlock_byte(file: &File, byte: u16) -> io::Result<()> {
-    lock_command(file, byte, libc::F_OFD_SETLK, libc::F_UNLCK).map(|_| ())
-}
+    fn is_at(&self, path: &Path) -> bool {
+        let (Ok(open), Ok(named)) = (self.metadata(), std::fs::symlink_metadata(path)) else {
+            return false;
+        };
+        (open.dev(), open.ino()) == (named.dev(), named.ino())
+    }
 
-/// Whether another open file description holds the byte.
-pub(crate) fn is_byte_locked(file: &File, byte: u16) -> io::Result<bool> {
-    Ok(i32::from(lock_command(file, byte, libc::F_OFD_GETLK, libc::F_WRLCK)?) != libc::F_UNLCK)
+    /// A lock of the open file description (`F_OFD_SETLK`), which needs no PID and so works across
+    /// PID namespaces.
+    fn try_lock_byte(&self, byte: u16) -> io::Result<bool> {
+        match lock_command(self, byte, libc::F_OFD_SETLK, libc::F_WRLCK) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unlock_byte(&self, byte: u16) -> io::Result<()> {
+        lock_command(self, byte, libc::F_OFD_SETLK, libc::F_UNLCK).map(|_| ())
+    }
+
+    fn is_byte_locked(&self, byte: u16) -> io::Result<bool> {
+        let kind = lock_command(self, byte, libc::F_OFD_GETLK, libc::F_WRLCK)?;
+        Ok(i32::from(kind) != libc::F_UNLCK)
+    }
 }
 
 fn lock_command(file: &File, byte: u16, command: i32, kind: i32) -> io::Result<libc::c_short> {
@@ -106,15 +123,25 @@ fn lock_command(file: &File, byte: u16, command: i32, kind: i32) -> io::Result<l
     }
 }
 
-/// Notices a fork: a page that the kernel wipes in the child. Asking costs one load.
+/// Notices that this process is not the one it was: a page that the kernel wipes in a forked child.
+/// Asking costs one load.
 #[derive(Debug)]
-pub(crate) struct ForkGuard {
-    page: *mut AtomicU32,
+pub struct ForkGuard {
+    mark: *const AtomicU32,
+    backing: Backing,
     /// Compared instead where the kernel cannot wipe.
     pid_if_not_wiped: Option<u32>,
 }
 
-// SAFETY: the page is only reached through an atomic and lives as long as the guard.
+#[derive(Debug)]
+enum Backing {
+    /// `mark` lies in a page mapped by this guard.
+    Page,
+    /// `mark` lies in here.
+    Word(#[expect(dead_code, reason = "held for what it keeps alive")] Arc<AtomicU32>),
+}
+
+// SAFETY: the mark is only reached through an atomic and lives as long as the guard.
 unsafe impl Send for ForkGuard {}
 // SAFETY: as above.
 unsafe impl Sync for ForkGuard {}
@@ -140,21 +167,30 @@ impl ForkGuard {
         }
         // SAFETY: the range was mapped just now and is ours alone.
         let wiped = unsafe { libc::madvise(page, PAGE_BYTES, libc::MADV_WIPEONFORK) } == 0;
-        let guard = Self { page: page.cast(), pid_if_not_wiped: (!wiped).then(std::process::id) };
+        let pid_if_not_wiped = (!wiped).then(std::process::id);
+        let guard = Self { mark: page.cast(), backing: Backing::Page, pid_if_not_wiped };
         // Relaxed: read by this process's threads, which were handed the guard, and wiped by fork.
         guard.mark().store(1, Ordering::Relaxed);
         Ok(guard)
     }
 
+    /// A guard over a word that somebody else sets to zero once the process is another one: for a
+    /// host that is not the operating system.
+    #[must_use]
+    pub fn watching(word: Arc<AtomicU32>) -> Self {
+        Self { mark: Arc::as_ptr(&word), backing: Backing::Word(word), pid_if_not_wiped: None }
+    }
+
     fn mark(&self) -> &AtomicU32 {
-        // SAFETY: mapped, aligned, zeroed at first and alive with self.
-        unsafe { &*self.page }
+        // SAFETY: aligned, initialised and alive with self, whichever backing it has.
+        unsafe { &*self.mark }
     }
 
     /// Whether this process is a child of the one that made the guard.
     pub(crate) fn is_child(&self) -> bool {
         match self.pid_if_not_wiped {
-            None => self.mark().load(Ordering::Relaxed) == 0, // pairs with the store in `new`
+            // Pairs with the store in `new`, or with the host's that clears the word.
+            None => self.mark().load(Ordering::Relaxed) == 0,
             Some(pid) => pid != std::process::id(),
         }
     }
@@ -162,8 +198,10 @@ impl ForkGuard {
 
 impl Drop for ForkGuard {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this size, and not used after this.
-        unsafe { libc::munmap(self.page.cast(), PAGE_BYTES) };
+        if matches!(self.backing, Backing::Page) {
+            // SAFETY: mapped in `new` with this size, and not used after this.
+            unsafe { libc::munmap(self.mark.cast_mut().cast(), PAGE_BYTES) };
+        }
     }
 }
 
@@ -211,15 +249,15 @@ mod tests {
         let path = tempfile::NamedTempFile::new().expect("a temporary file");
         let open = || File::options().read(true).write(true).open(path.path()).expect("opens");
         let (first, second) = (open(), open());
-        assert!(try_lock_byte(&first, 3).expect("locks"));
-        assert!(!try_lock_byte(&second, 3).expect("answers"));
-        assert!(try_lock_byte(&second, 4).expect("locks"));
-        assert!(is_byte_locked(&second, 3).expect("answers"));
+        assert!(first.try_lock_byte(3).expect("locks"));
+        assert!(!second.try_lock_byte(3).expect("answers"));
+        assert!(second.try_lock_byte(4).expect("locks"));
+        assert!(second.is_byte_locked(3).expect("answers"));
         // Closing another descriptor of the same file drops no lock (POSIX locks would).
         drop(open());
-        assert!(is_byte_locked(&second, 3).expect("answers"));
-        unlock_byte(&first, 3).expect("unlocks");
-        assert!(!is_byte_locked(&second, 3).expect("answers"));
+        assert!(second.is_byte_locked(3).expect("answers"));
+        first.unlock_byte(3).expect("unlocks");
+        assert!(!second.is_byte_locked(3).expect("answers"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::ack_reader::{AckReader, AckWaiter};
 use crate::acks::ENTRIES;
 use crate::error::{RingError, SubmitError};
+use crate::host::{Host, OsHost};
 use crate::layout::{
     BODY_BYTES_MAX, DATA_DIR_BYTES_MAX, FIRST_BODY_BYTES, RUN_MAX, SLOT_BYTES, SLOTS, WORD_BYTES,
     offset, run_for,
@@ -51,7 +52,15 @@ impl Producer {
     /// [`RingError`]: missing, not a ring of this layout, not trustworthy, given up, or full of
     /// producers.
     pub fn attach(path: &Path) -> Result<Self, RingError> {
-        let ring = Arc::new(RingMap::open(path)?);
+        Self::attach_on(&OsHost::shared(), path)
+    }
+
+    /// As [`attach`](Self::attach), on a host of the caller's choice.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn attach_on(host: &Arc<dyn Host>, path: &Path) -> Result<Self, RingError> {
+        let ring = Arc::new(RingMap::open(host, path)?);
         if is_poisoned(&ring) {
             return Err(RingError::Poisoned { path: path.to_owned() });
         }

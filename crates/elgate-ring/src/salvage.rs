@@ -11,7 +11,6 @@ use crate::layout::SLOTS;
 use crate::mapping::RingMap;
 use crate::message::{Header, Kind};
 use crate::opening::announce;
-use crate::process::try_lock_byte;
 use crate::protocol::{self, Peek, Shared};
 use crate::sync::{Ordering, fence};
 use crate::word::{State, Word};
@@ -37,15 +36,15 @@ impl Consumer {
         // sees the ring given up.
         fence(Ordering::SeqCst);
         let path = self.ring.path().to_owned();
-        let temporary = files::temporary(&path);
+        let temporary = files::temporary(&**self.ring.host(), &path);
         // Beyond every position of the old ring, so that none is ever mistaken for a new one.
         let first = self.read + 2 * SLOTS;
         let epoch = self.epoch.wrapping_add(1);
-        let mut fresh = RingMap::create(&temporary, &self.options, first)?;
+        let mut fresh = RingMap::create(self.ring.host(), &temporary, &self.options, first)?;
         let salvaged = self.salvage_into(&fresh, first);
         announce(&fresh, &self.identity, epoch);
         if let Err(error) = publish_name(&fresh, &temporary, &path) {
-            files::remove(&temporary);
+            self.ring.host().remove(&temporary);
             return Err(error);
         }
         fresh.set_path(&path);
@@ -111,8 +110,9 @@ fn copy_if_valid(
 
 /// Locks the fresh ring and gives it the name: from here on it is the ring.
 fn publish_name(fresh: &RingMap, temporary: &Path, path: &Path) -> Result<(), RingError> {
-    let locked = try_lock_byte(fresh.file(), 0)
-        .map_err(|source| files::failed("lock", temporary, source))?;
+    let locked =
+        fresh.file().try_lock_byte(0).map_err(|source| files::failed("lock", temporary, source))?;
     assert!(locked, "nobody else knows the file");
-    std::fs::rename(temporary, path).map_err(|source| files::failed("replace", path, source))
+    let renamed = fresh.host().rename(temporary, path);
+    renamed.map_err(|source| files::failed("replace", path, source))
 }
