@@ -7,11 +7,12 @@ use crate::config::{EngineConfig, RouteConfig, routes_from_json};
 use crate::error::EngineError;
 use crate::mode::Plan;
 use crate::open_route::Surroundings;
-use crate::shard::{Command, Intake, Mailbox, Reply, home};
-use crate::start::{ShardThread, lock_data_dir, open_rings, start_shards};
+use crate::shard::{Command, Mailbox, Reply, home};
+use crate::start::{lock_data_dir, open_rings, start_shards};
 use crate::status::{MemoryUse, RouteStatus, Status};
 use crate::topology::Topology;
-use elgate_io::{BackendChoice, File, OsPlatform, Platform};
+use crate::world::{OsWorld, ShardEnd, World};
+use elgate_io::{BackendChoice, File};
 use elgate_types::limits::RING_BYTES;
 use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName};
 use serde::Serialize;
@@ -29,6 +30,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// nothing durable is lost by that, and what is left in the ring is taken at the next start.
 #[derive(Debug)]
 pub struct Engine {
+    world: Arc<dyn World>,
     plan: Plan,
     topology: Topology,
     surroundings: Surroundings,
@@ -46,7 +48,7 @@ struct State {
     /// Routes whose sink could not be exchanged, so that they may have none. The next reload mends
     /// them, even if it changes nothing.
     sinkless: BTreeSet<RouteName>,
-    threads: Vec<ShardThread>,
+    running: Vec<Box<dyn ShardEnd>>,
     /// The lock on the data directory, while this engine owns it.
     lock: Option<File>,
 }
@@ -82,25 +84,35 @@ impl Engine {
     /// `PermissionDenied`, `RingIncompatible`, `LogCorrupt`, `Io`: each names what and the way
     /// out. On error nothing keeps running.
     pub fn open(config: &EngineConfig) -> Result<Self, EngineError> {
-        config.check()?;
-        let topology = Topology::detect();
-        let runtime = &config.runtime;
-        let plan = Plan::choose(runtime.mode, runtime.shards, runtime.pin, &topology);
-        let platform: Arc<dyn Platform> = Arc::new(OsPlatform::new());
-        let lock = lock_data_dir(&*platform, &config.data_dir)?;
-        let surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
-        let intakes = open_rings(config, plan.shards.len())?;
-        let spin = match plan.may_spin {
-            true => Duration::from_micros(runtime.spin_us.into()),
-            false => Duration::ZERO,
-        };
-        let choice = match runtime.backend {
+        let backend = match config.runtime.backend {
             crate::Backend::Auto => BackendChoice::Auto,
             crate::Backend::Uring => BackendChoice::Uring,
             crate::Backend::Poll => BackendChoice::Poll,
         };
-        let (shards, threads) = start_shards(&plan, spin, choice, intakes)?;
+        Self::open_in(Arc::new(OsWorld::new(backend)), config)
+    }
+
+    /// As [`open`](Self::open), in a world of the caller's choice. Which backend runs is the
+    /// world's matter then.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_in(world: Arc<dyn World>, config: &EngineConfig) -> Result<Self, EngineError> {
+        config.check()?;
+        let topology = world.topology();
+        let runtime = &config.runtime;
+        let plan = Plan::choose(runtime.mode, runtime.shards, runtime.pin, &topology);
+        let platform = world.platform();
+        let lock = lock_data_dir(&*platform, &config.data_dir)?;
+        let surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
+        let intakes = open_rings(&world.ring_host(), config, plan.shards.len())?;
+        let spin = match plan.may_spin {
+            true => Duration::from_micros(runtime.spin_us.into()),
+            false => Duration::ZERO,
+        };
+        let (shards, running) = start_shards(&*world, &plan, spin, intakes)?;
         let engine = Self {
+            world,
             topology,
             surroundings,
             ring_path: config.ring.path.clone(),
@@ -111,7 +123,7 @@ impl Engine {
             state: Mutex::new(State {
                 routes: BTreeMap::new(),
                 sinkless: BTreeSet::new(),
-                threads,
+                running,
                 lock: Some(lock),
             }),
         };
@@ -227,7 +239,7 @@ impl Engine {
     pub fn flush(&self, name: &RouteName) -> Result<(), EngineError> {
         let (done, flushed) = sync_channel(1);
         self.ask(name, |reply| Command::Flush(name.clone(), done, reply))?;
-        flushed.recv_timeout(ANSWER_WITHIN).map_err(|_| {
+        self.receive(&flushed, ANSWER_WITHIN).ok_or_else(|| {
             EngineError::new(
                 ErrorCode::LogUnavailable,
                 format!("route {name} was not durable within {} s", ANSWER_WITHIN.as_secs()),
@@ -288,23 +300,21 @@ impl Engine {
         // Given up when this returns, however it returns: the threads have ended by then.
         let _lock = state.lock.take();
         let waiting: Vec<_> = (0..self.shards.len())
-            .map(|shard| self.send(shard, |reply| Command::Stop { deadline, reply }))
+            .map(|shard| {
+                let remove_rings = self.remove_ring_on_close;
+                self.send(shard, |reply| Command::Stop { deadline, remove_rings, reply })
+            })
             .collect();
         let mut closed = Closed::default();
         for (shard, answer) in waiting.into_iter().enumerate() {
             let answer = answer?;
             // Draining takes as long as it was given, and closing a few seconds more.
-            let undelivered = receive(shard, &answer, drain + ANSWER_WITHIN)?;
+            let undelivered = self.answer(shard, &answer, drain + ANSWER_WITHIN)?;
             closed.undelivered.extend(undelivered);
         }
         closed.drained = closed.undelivered.is_empty();
-        for thread in state.threads.drain(..) {
-            let intakes = thread.join().map_err(|_| dead_shard())??;
-            for consumer in intakes.into_iter().map(Intake::into_consumer) {
-                if self.remove_ring_on_close {
-                    consumer.remove_if_empty();
-                }
-            }
+        for end in state.running.drain(..) {
+            end.join()?;
         }
         Ok(closed)
     }
@@ -342,7 +352,7 @@ impl Engine {
         shard: usize,
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<T, EngineError> {
-        receive(shard, &self.send(shard, command)?, ANSWER_WITHIN)
+        self.answer(shard, &self.send(shard, command)?, ANSWER_WITHIN)
     }
 
     fn send<T>(
@@ -351,8 +361,32 @@ impl Engine {
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<Receiver<Result<T, EngineError>>, EngineError> {
         let (reply, answer) = sync_channel(1);
-        self.shards[shard].try_send(command(reply)).map_err(|_| dead_shard())?;
+        self.shards[shard].try_send(command(reply)).map_err(|_| EngineError::dead_shard())?;
         Ok(answer)
+    }
+
+    fn answer<T>(
+        &self,
+        shard: usize,
+        answer: &Receiver<Result<T, EngineError>>,
+        within: Duration,
+    ) -> Result<T, EngineError> {
+        self.receive(answer, within).ok_or_else(|| {
+            EngineError::new(
+                ErrorCode::Internal,
+                format!("shard {shard} did not answer within {} s", within.as_secs()),
+            )
+        })?
+    }
+
+    /// What comes out of a channel, in time.
+    fn receive<T>(&self, channel: &Receiver<T>, within: Duration) -> Option<T> {
+        let mut received = None;
+        self.world.wait(within, &mut |may_wait| {
+            received = channel.recv_timeout(may_wait).ok();
+            received.is_some()
+        });
+        received
     }
 }
 
@@ -362,35 +396,16 @@ impl Drop for Engine {
         if state.lock.is_none() {
             return;
         }
-        let threads = std::mem::take(&mut state.threads);
+        let running = std::mem::take(&mut state.running);
         let deadline = Monotonic::default();
         for shard in 0..self.shards.len() {
             // A shard that is gone needs no stopping.
-            drop(self.send(shard, |reply| Command::Stop { deadline, reply }));
+            let remove_rings = false;
+            drop(self.send(shard, |reply| Command::Stop { deadline, remove_rings, reply }));
         }
-        for thread in threads {
-            // A panic has been reported by the thread itself.
-            drop(thread.join());
+        for end in running {
+            // What ended a shard early has been reported by its thread.
+            drop(end.join());
         }
     }
-}
-
-fn receive<T>(
-    shard: usize,
-    answer: &Receiver<Result<T, EngineError>>,
-    within: Duration,
-) -> Result<T, EngineError> {
-    answer.recv_timeout(within).map_err(|_| {
-        EngineError::new(
-            ErrorCode::Internal,
-            format!("shard {shard} did not answer within {} s", within.as_secs()),
-        )
-    })?
-}
-
-pub(crate) fn dead_shard() -> EngineError {
-    EngineError::new(
-        ErrorCode::Internal,
-        "a shard thread has ended; nothing durable is lost. Restart Elgate, and please report it",
-    )
 }

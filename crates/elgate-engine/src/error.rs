@@ -34,6 +34,13 @@ impl EngineError {
         )
     }
 
+    pub(crate) fn dead_shard() -> Self {
+        Self::new(
+            ErrorCode::Internal,
+            "a shard has ended; nothing durable is lost. Restart Elgate, and please report it",
+        )
+    }
+
     /// An error of a lower crate, with its own code, met on `subject`.
     pub(crate) fn wrap(code: ErrorCode, subject: impl Display, error: impl Display) -> Self {
         Self::new(code, format!("{subject}: {error}"))

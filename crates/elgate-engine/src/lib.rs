@@ -5,6 +5,7 @@
 //! | what may be configured | `config.rs` |
 //! | which threads run, and where | `mode.rs`, `topology.rs`, `pin.rs` |
 //! | starting, reloading, stopping | `engine.rs`, `start.rs` |
+//! | what all of it stands on | `world.rs` |
 //! | the event loop | `shard/` |
 //! | a route: log, acknowledgements, sink | `route.rs`, `open_route.rs`, `feed.rs` |
 //! | carrying records to a far end | `sink/` |
@@ -24,6 +25,7 @@ mod sink;
 mod start;
 mod status;
 mod topology;
+mod world;
 
 pub use config::{
     Backend, EngineConfig, FilesConfig, Framing, Order, RetainConfig, RetryConfig, RingConfig,
@@ -38,7 +40,9 @@ pub use status::{
     Buckets, LastError, MemoryUse, MirrorStatus, RingStatus, RouteState, RouteStatus, ShardStatus,
     Status,
 };
+pub use shard::{Shard, ShardStart, Turn};
 pub use topology::{Core, Topology};
+pub use world::{OsWorld, RunningShard, ShardEnd, World};
 
 /// A ring with more slots taken than this no longer waits for a parked log: the other routes need
 /// the room. Half of a ring.

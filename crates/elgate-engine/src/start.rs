@@ -1,20 +1,16 @@
-//! Starting: the lock on the data directory, the rings, the shard threads.
+//! Starting: the lock on the data directory, the rings, the shards.
 
 use crate::config::EngineConfig;
-use crate::engine::dead_shard;
 use crate::error::EngineError;
 use crate::mode::Plan;
-use crate::pin::pin_current_thread;
-use crate::shard::{Intake, Mailbox, Shard, ShardOptions};
-use elgate_io::{
-    BackendChoice, Driver, DriverOptions, File, OpenOptions, Platform, Waker, open_driver,
-};
-use elgate_ring::{Consumer, RingOptions};
-use elgate_types::ErrorCode;
-use std::collections::BTreeMap;
+use crate::shard::{Command, Intake, Mailbox, ShardOptions, ShardStart};
+use crate::world::{ShardEnd, World};
+use elgate_io::{File, OpenOptions, Platform};
+use elgate_ring::{Consumer, Host, RingOptions};
+use elgate_types::{ErrorCode, Monotonic};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Makes the data directory and locks it. The lock lives as long as the file that is returned.
@@ -49,6 +45,7 @@ pub(crate) fn lock_data_dir(platform: &dyn Platform, data_dir: &Path) -> Result<
 /// Opens the ring of each shard; the first shard also gets the rings that an earlier run with more
 /// shards left behind, so that nothing in them is forgotten.
 pub(crate) fn open_rings(
+    host: &Arc<dyn Host>,
     config: &EngineConfig,
     shards: usize,
 ) -> Result<Vec<Vec<Intake>>, EngineError> {
@@ -62,7 +59,7 @@ pub(crate) fn open_rings(
     };
     let open = |index: usize| {
         let path = elgate_ring::ring_path(&config.ring.path, index as u32);
-        Consumer::open(&path, &options(index))
+        Consumer::open_on(host, &path, &options(index))
             .map(Intake::new)
             .map_err(|error| EngineError::new(error.code(), error.to_string()))
     };
@@ -70,72 +67,57 @@ pub(crate) fn open_rings(
         .map(|index| open(index).map(|intake| vec![intake]))
         .collect::<Result<Vec<_>, _>>()?;
     let left_behind = (shards..crate::SHARDS_MAX)
-        .filter(|&index| elgate_ring::ring_path(&config.ring.path, index as u32).exists());
+        .filter(|&index| !host.is_gone(&elgate_ring::ring_path(&config.ring.path, index as u32)));
     for index in left_behind {
         intakes[0].push(open(index)?);
     }
     Ok(intakes)
 }
 
-pub(crate) type ShardThread = JoinHandle<Result<Vec<Intake>, EngineError>>;
+/// Where the shards are reached, and their ends.
+type Started = (Vec<Mailbox>, Vec<Box<dyn ShardEnd>>);
 
+/// Starts a shard for each entry of the plan.
 pub(crate) fn start_shards(
+    world: &dyn World,
     plan: &Plan,
     spin: Duration,
-    choice: BackendChoice,
     intakes: Vec<Vec<Intake>>,
-) -> Result<(Vec<Mailbox>, Vec<ShardThread>), EngineError> {
+) -> Result<Started, EngineError> {
     let shard_count = plan.shards.len();
-    let channels: Vec<_> = (0..shard_count).map(|_| Mailbox::channel()).collect();
-    let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
-    // Drivers are made on the threads that use them; their wakers come back to make mailboxes,
-    // and the mailboxes go out again so that shards can reach one another.
-    let (ready, started) = sync_channel::<(usize, Result<Waker, EngineError>)>(shard_count);
-    let mut threads = Vec::new();
-    let mut mailbox_senders = Vec::new();
-    for (index, ((_, commands), intakes)) in channels.into_iter().zip(intakes).enumerate() {
-        let (peers_sender, peers) = sync_channel::<Vec<Mailbox>>(1);
-        mailbox_senders.push(peers_sender);
-        let ready = ready.clone();
-        let core = plan.shards[index];
-        let run = move || {
-            let pinned = core.and_then(pin_current_thread);
-            let driver = match open_driver(choice, &DriverOptions::default()) {
-                Ok(driver) => driver,
-                Err(error) => {
-                    let error = EngineError::wrap(error.code(), "I/O backend", error);
-                    // If nobody listens any more, the start has already failed.
-                    let _ = ready.try_send((index, Err(error.clone())));
-                    return Err(error);
-                }
-            };
-            let _ = ready.try_send((index, Ok(driver.waker())));
-            drop(ready);
-            let Ok(peers) = peers.recv() else { return Ok(intakes) };
-            let options = ShardOptions { index, shard_count, spin };
-            Shard::new(options, driver as Box<dyn Driver>, pinned, intakes, commands, peers).run()
-        };
-        let thread =
-            std::thread::Builder::new()
-                .name(format!("elgate-shard-{index}"))
-                .spawn(run)
-                .map_err(|error| EngineError::wrap(ErrorCode::Io, "starting a thread", error))?;
-        threads.push(thread);
+    // Set once all run: the way from shard to shard.
+    let peers = Arc::new(OnceLock::new());
+    let mut mailboxes = Vec::new();
+    let mut running = Vec::new();
+    for (index, intakes) in intakes.into_iter().enumerate() {
+        let (sender, commands) = Mailbox::channel();
+        let options = ShardOptions { index, shard_count, spin, core: plan.shards[index] };
+        let start = ShardStart::new(options, intakes, commands, Arc::clone(&peers));
+        match world.start(start) {
+            Ok(shard) => {
+                mailboxes.push(Mailbox::new(sender, shard.waker));
+                running.push(shard.end);
+            }
+            Err(error) => {
+                stop(&mailboxes, running);
+                return Err(error);
+            }
+        }
     }
-    drop(ready);
-    let mut wakers = BTreeMap::new();
-    for _ in 0..shard_count {
-        let (index, waker) = started.recv().map_err(|_| dead_shard())?;
-        wakers.insert(index, waker?);
+    // Nobody has been told to take anything yet, so nobody has looked for a peer.
+    let _ = peers.set(mailboxes.clone());
+    Ok((mailboxes, running))
+}
+
+/// Ends shards that have done nothing yet.
+fn stop(mailboxes: &[Mailbox], running: Vec<Box<dyn ShardEnd>>) {
+    for mailbox in mailboxes {
+        let (reply, _) = sync_channel(1);
+        let deadline = Monotonic::default();
+        // A shard that is gone needs no stopping.
+        drop(mailbox.try_send(Command::Stop { deadline, remove_rings: false, reply }));
     }
-    let mailboxes: Vec<Mailbox> = senders
-        .into_iter()
-        .zip(wakers.into_values())
-        .map(|(sender, waker)| Mailbox::new(sender, waker))
-        .collect();
-    for sender in mailbox_senders {
-        // A thread that is gone says why when it is joined.
-        let _ = sender.try_send(mailboxes.clone());
+    for end in running {
+        drop(end.join());
     }
-    Ok((mailboxes, threads))
 }

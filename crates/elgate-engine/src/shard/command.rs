@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Stop {
         /// When to give up delivering.
         deadline: Monotonic,
+        /// Whether rings that are empty at the end are removed.
+        remove_rings: bool,
         /// Hears when the shard has ended its work.
         reply: Reply<Vec<(RouteName, u64)>>,
     },

@@ -11,14 +11,15 @@
 
 use super::obey::Closing;
 use super::stop::{StopPhase, Stopping};
-use super::{Address, Command, Foreign, Intake, Mailbox};
+use super::{Address, Command, Foreign, Intake, Mailbox, ShardStart};
 use crate::error::EngineError;
 use crate::route::{Acknowledgement, Incoming, Part, Route};
 use crate::status::ShardStatus;
-use elgate_io::{Completion, Driver, Op, Token, Wait};
+use elgate_io::{Completion, Driver, Token, Wait};
 use elgate_types::{ErrorCode, Monotonic, RouteName, WallTime};
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How a shard is built.
@@ -26,10 +27,13 @@ pub(crate) struct ShardOptions {
     pub(crate) index: usize,
     pub(crate) shard_count: usize,
     pub(crate) spin: Duration,
+    /// The core it should be pinned to.
+    pub(crate) core: Option<usize>,
 }
 
-/// See the module text.
-pub(crate) struct Shard {
+/// See the module text. Whoever runs it either calls [`run`](Self::run), or takes its turns one by
+/// one.
+pub struct Shard {
     pub(super) options: ShardOptions,
     pub(super) driver: Box<dyn Driver>,
     pub(super) pinned_core: Option<usize>,
@@ -37,7 +41,7 @@ pub(crate) struct Shard {
     pub(super) routes: Vec<Option<Box<Route>>>,
     pub(super) by_name: HashMap<Box<[u8]>, usize>,
     pub(super) commands: Receiver<Command>,
-    pub(super) peers: Vec<Mailbox>,
+    pub(super) peers: Arc<OnceLock<Vec<Mailbox>>>,
     /// Commands for peers whose mailbox was full.
     pub(super) outbox: VecDeque<(usize, Command)>,
     pub(super) closing: Vec<Closing>,
@@ -51,21 +55,32 @@ pub(crate) struct Shard {
     pub(super) counters: Counters,
 }
 
+/// How a turn went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Something happened: take another one.
+    Worked,
+    /// Nothing did: the shard may sleep.
+    Idle,
+    /// The shard was told to stop, and has.
+    Ended,
+}
+
 #[derive(Default)]
 pub(super) struct Counters {
     turns: u64,
-    sleeps: u64,
-    slept: Duration,
+    pub(super) sleeps: u64,
+    pub(super) slept: Duration,
     snapshot_at: Monotonic,
     snapshot_slept: Duration,
 }
 
-const PART_SHIFT: u32 = 56;
+pub(super) const PART_SHIFT: u32 = 56;
 const ROUTE_SHIFT: u32 = 32;
 const PART_LOG: u64 = 1;
 const PART_FEED: u64 = 2;
 const PART_SINK: u64 = 3;
-const PART_RING: u64 = 4;
+pub(super) const PART_RING: u64 = 4;
 
 fn token(part: Part, route: usize, local: u32) -> Token {
     let part = match part {
@@ -77,14 +92,12 @@ fn token(part: Part, route: usize, local: u32) -> Token {
 }
 
 impl Shard {
-    pub(crate) fn new(
-        options: ShardOptions,
+    pub(super) fn new(
+        start: ShardStart,
         driver: Box<dyn Driver>,
         pinned_core: Option<usize>,
-        intakes: Vec<Intake>,
-        commands: Receiver<Command>,
-        peers: Vec<Mailbox>,
     ) -> Self {
+        let ShardStart { options, intakes, commands, peers } = start;
         let counters = Counters { snapshot_at: driver.now(), ..Counters::default() };
         Self {
             options,
@@ -107,17 +120,20 @@ impl Shard {
         }
     }
 
-    /// Runs until told to stop. Returns the rings' consumers.
-    pub(crate) fn run(mut self) -> Result<Vec<Intake>, EngineError> {
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// `Io` when the I/O backend is broken.
+    pub fn run(mut self) -> Result<(), EngineError> {
         let mut idle_since: Option<Monotonic> = None;
         loop {
-            let worked = self.turn()?;
-            if self.stopping.as_ref().is_some_and(|stop| stop.phase == StopPhase::Done) {
-                return Ok(self.intakes);
-            }
-            if worked {
-                idle_since = None;
-                continue;
+            match self.turn()? {
+                Turn::Ended => return Ok(()),
+                Turn::Worked => {
+                    idle_since = None;
+                    continue;
+                }
+                Turn::Idle => {}
             }
             let now = self.driver.now();
             let since = *idle_since.get_or_insert(now);
@@ -125,13 +141,19 @@ impl Shard {
                 std::hint::spin_loop();
                 continue;
             }
-            self.sleep()?;
+            if let Some(wait) = self.begin_sleep() {
+                self.sleep(wait)?;
+            }
+            self.end_sleep();
             idle_since = None;
         }
     }
 
-    /// One turn of the loop. Whether anything happened.
-    fn turn(&mut self) -> Result<bool, EngineError> {
+    /// One turn of the loop.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self) -> Result<Turn, EngineError> {
         self.counters.turns += 1;
         let mut worked = self.take_commands();
         worked |= self.take_submissions();
@@ -144,56 +166,11 @@ impl Shard {
         self.finish_closing();
         self.post_acknowledgements();
         self.advance_stop(now);
-        Ok(worked)
-    }
-
-    /// Waits for a completion, a producer, a command or a timer.
-    fn sleep(&mut self) -> Result<(), EngineError> {
-        let mut may_sleep = true;
-        if self.intake_open {
-            for intake in &mut self.intakes {
-                may_sleep &= intake.prepare_sleep();
-            }
+        if self.stopping.as_ref().is_some_and(|stop| stop.phase == StopPhase::Done) {
+            self.leave_rings();
+            return Ok(Turn::Ended);
         }
-        if may_sleep {
-            if self.intake_open {
-                self.arm_futexes();
-            }
-            let now = self.driver.now();
-            let wall = self.driver.wall_time();
-            for intake in &mut self.intakes {
-                intake.check_producers(now);
-            }
-            let wait = match self.next_wakeup() {
-                Some(at) => Wait::Until(at),
-                None => Wait::Forever,
-            };
-            self.counters.sleeps += 1;
-            self.take_completions(wait, now, wall)?;
-            self.counters.slept += self.driver.now().since(now);
-        }
-        for intake in &mut self.intakes {
-            intake.end_sleep();
-        }
-        Ok(())
-    }
-
-    fn arm_futexes(&mut self) {
-        for (index, intake) in self.intakes.iter_mut().enumerate() {
-            if intake.futex_armed || intake.awaits_replacement() {
-                continue;
-            }
-            let (word, expected) = intake.futex_word();
-            intake.futex_armed = true;
-            let token = PART_RING << PART_SHIFT | index as u64;
-            self.driver.submit(token, Op::FutexWait { word, expected });
-        }
-    }
-
-    fn next_wakeup(&self) -> Option<Monotonic> {
-        let intakes = self.intakes.iter().map(Intake::next_wakeup).min();
-        let stop = self.stopping.as_ref().map(|stop| stop.deadline);
-        [self.wakeup, intakes, stop].into_iter().flatten().min()
+        Ok(if worked { Turn::Worked } else { Turn::Idle })
     }
 
     fn take_submissions(&mut self) -> bool {
@@ -302,7 +279,7 @@ impl Shard {
         true
     }
 
-    fn take_completions(
+    pub(super) fn take_completions(
         &mut self,
         wait: Wait,
         now: Monotonic,
@@ -373,7 +350,13 @@ impl Shard {
         // What is sent later arrives later: a route's submissions keep their order.
         if self.outbox.iter().any(|(peer, _)| *peer == to) {
             self.outbox.push_back((to, command));
-        } else if let Err(command) = self.peers[to].try_send(command) {
+            return;
+        }
+        let sent = match self.peers.get() {
+            Some(peers) => peers[to].try_send(command),
+            None => Err(command),
+        };
+        if let Err(command) = sent {
             self.outbox.push_back((to, command));
         }
     }

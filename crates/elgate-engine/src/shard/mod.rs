@@ -3,7 +3,9 @@
 //! | file | what |
 //! |---|---|
 //! | `command.rs` | what other threads may ask of a shard |
-//! | `event_loop.rs` | the loop: messages, ring, routes, completions, sleep |
+//! | `event_loop.rs` | the loop: messages, ring, routes, completions |
+//! | `sleep.rs` | what it does when there is nothing to do |
+//! | `start.rs` | what a shard is made of before it has a driver |
 //! | `obey.rs` | carrying out commands: routes come, change and go |
 //! | `stop.rs` | stopping: drain, close, end |
 //! | `intake.rs` | a ring's consumer: pop, liveness, acknowledgement, replacement |
@@ -12,11 +14,15 @@ mod command;
 mod event_loop;
 mod intake;
 mod obey;
+mod sleep;
+mod start;
 mod stop;
 
 pub(crate) use command::{Command, Foreign, Mailbox, Reply};
-pub(crate) use event_loop::{Shard, ShardOptions, home};
+pub use event_loop::{Shard, Turn};
+pub(crate) use event_loop::{ShardOptions, home};
 pub(crate) use intake::Intake;
+pub use start::ShardStart;
 
 /// Where a submission came from, and so where its acknowledgement goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -70,8 +70,9 @@ impl Shard {
                 let routes = self.routes.iter().flatten().map(|route| route.status()).collect();
                 answer(&reply, Ok((self.status(now), routes)));
             }
-            Command::Stop { deadline, reply } => {
-                self.stopping = Some(Stopping { deadline, reply, phase: StopPhase::Draining });
+            Command::Stop { deadline, remove_rings, reply } => {
+                let phase = StopPhase::Draining;
+                self.stopping = Some(Stopping { deadline, remove_rings, reply, phase });
             }
             Command::Foreign(foreign) => self.accept_foreign(&foreign),
             Command::ForeignDone(acknowledgement) => self.acknowledgements.push(acknowledgement),

@@ -12,6 +12,7 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// How far stopping has come.
 pub(super) struct Stopping {
     pub(super) deadline: Monotonic,
+    pub(super) remove_rings: bool,
     pub(super) reply: Reply<Vec<(RouteName, u64)>>,
     pub(super) phase: StopPhase,
 }
@@ -26,6 +27,16 @@ pub(super) enum StopPhase {
 }
 
 impl Shard {
+    /// The end: rings that nobody is to find any more go.
+    pub(super) fn leave_rings(&mut self) {
+        let remove = self.stopping.as_ref().is_some_and(|stop| stop.remove_rings);
+        for intake in self.intakes.drain(..) {
+            if remove {
+                intake.into_consumer().remove_if_empty();
+            }
+        }
+    }
+
     pub(super) fn advance_stop(&mut self, now: Monotonic) {
         let Some(stop) = &mut self.stopping else { return };
         let routes = || self.routes.iter().flatten();
