@@ -7,21 +7,28 @@
 //! * Time stands still while code runs and moves only when a driver waits.
 //! * A file has what was written and what is durable; names have the same. [`SimWorld::power_cut`]
 //!   shows the difference, [`SimWorld::process_crash`] only loses the process.
+//! * A [`SimProcess`] can die alone: between two calls, or in the middle of one.
+//! * Files below `/dev/shm` are memory: they survive processes, not power cuts.
 //! * A wait that nothing in the world can end returns at once, with nothing: there is nobody else
 //!   to wait for.
 
 mod content;
 mod disk;
 mod driver;
+mod events;
 mod faults;
 mod network;
 mod platform;
+mod process;
 mod random;
+mod strikes;
 mod world;
 
 pub use driver::SimDriver;
 pub use faults::{FaultCounts, FaultPlan, LatencyRange};
 pub use platform::SimPlatform;
+pub use process::{SimDeath, SimProcess};
+pub use strikes::{Strike, StrikeKind};
 pub use world::SimWorld;
 
 pub(crate) use world::SimHandle;

@@ -184,16 +184,31 @@ impl Content {
         self.durable.retain(|index, _| *index < end);
     }
 
-    /// Flips every bit of a range, in what is written and in what is durable: rot.
-    pub(super) fn rot(&mut self, offset: u64, bytes: usize) {
+    /// Flips bits of every byte of a range, in what is written and in what is durable: rot.
+    pub(super) fn flip(&mut self, offset: u64, bytes: usize, mask: u8) {
         for_each_piece(offset, bytes, |index, within, range| {
             let newest = match self.dirty.get_mut(&index).and_then(|versions| versions.last_mut()) {
                 Some(version) => &mut version.block,
                 None => self.durable.entry(index).or_insert(None),
             };
             let block = newest.get_or_insert_with(|| Box::new([0; BLOCK_BYTES]));
-            block[within..within + range.len()].iter_mut().for_each(|byte| *byte = !*byte);
+            block[within..within + range.len()].iter_mut().for_each(|byte| *byte ^= mask);
         });
+    }
+
+    /// The blocks that hold something, durably and with nothing newer above.
+    pub(super) fn written_blocks(&self) -> Vec<u64> {
+        let clean = |index: &&u64| !self.dirty.contains_key(index);
+        self.durable.keys().filter(clean).copied().collect()
+    }
+
+    /// Where the last block that holds something ends.
+    pub(super) fn written_end(&self) -> u64 {
+        let last = [
+            self.durable.last_key_value().map(|(index, _)| *index),
+            self.dirty.last_key_value().map(|(index, _)| *index),
+        ];
+        last.into_iter().flatten().max().map_or(0, |index| (index + 1) * BLOCK)
     }
 
     fn block(&self, index: u64) -> Option<&[u8; BLOCK_BYTES]> {

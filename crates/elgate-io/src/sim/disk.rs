@@ -21,6 +21,8 @@ pub(super) type NodeId = u64;
 /// Paths deeper than this do not occur; a bound for the walk.
 const DEPTH_MAX: usize = 64;
 const ROOT: NodeId = 1;
+/// Files below here are memory: gone with the power, never on the disk.
+const MEMORY: &str = "/dev/shm";
 
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -34,6 +36,18 @@ pub(super) struct FileNode {
     mapping: Option<Arc<SharedMap>>,
     /// The handle that holds the lock.
     pub(super) lock: Option<u64>,
+    /// The handles that hold locks on single bytes.
+    pub(super) byte_locks: BTreeMap<u16, u64>,
+    /// Lies in memory: all there is of its bytes is the map.
+    is_memory: bool,
+}
+
+impl FileNode {
+    /// A handle is closed.
+    pub(super) fn unlock_all(&mut self, handle: u64) {
+        self.lock.take_if(|holder| *holder == handle);
+        self.byte_locks.retain(|_, holder| *holder != handle);
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +71,9 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new() -> Self {
         let nodes = BTreeMap::from([(ROOT, Node::Directory(Names::default()))]);
-        Self { nodes, next_node: ROOT + 1, unsynced_names: Vec::new(), sequence: 0 }
+        let mut disk = Self { nodes, next_node: ROOT + 1, unsynced_names: Vec::new(), sequence: 0 };
+        disk.create_directories(Path::new(MEMORY)).expect("an empty disk has room for it");
+        disk
     }
 
     pub(super) fn next_sequence(&mut self) -> u64 {
@@ -70,8 +86,8 @@ impl Disk {
         self.nodes
             .values()
             .map(|node| match node {
-                Node::File(file) => file.content.allocated_bytes(),
-                Node::Directory(_) => 0,
+                Node::File(file) if !file.is_memory => file.content.allocated_bytes(),
+                Node::File(_) | Node::Directory(_) => 0,
             })
             .sum()
     }
@@ -125,7 +141,9 @@ impl Disk {
             Some(_) if create_new => Err(error(libc::EEXIST)),
             Some(node) => self.file(node).map(|_| node),
             None if create || create_new => {
-                let node = self.add_node(Node::File(FileNode::default()));
+                let is_memory = path.starts_with(MEMORY);
+                let file = FileNode { is_memory, ..FileNode::default() };
+                let node = self.add_node(Node::File(file));
                 self.apply(NameOp(vec![(directory, name, Some(node))]));
                 Ok(node)
             }
@@ -209,7 +227,9 @@ impl Disk {
         }
         let map = Arc::new(SharedMap::in_memory(bytes));
         file.mapping = Some(map.clone());
-        store_map(&map, &file.content);
+        if !file.is_memory {
+            store_map(&map, &file.content);
+        }
         Ok(map)
     }
 
@@ -217,7 +237,7 @@ impl Disk {
     pub(super) fn pull_map(&mut self, node: NodeId) -> io::Result<()> {
         let sequence = self.next_sequence();
         let file = self.file(node)?;
-        let Some(map) = file.mapping.clone() else { return Ok(()) };
+        let Some(map) = file.mapping.clone().filter(|_| !file.is_memory) else { return Ok(()) };
         let mut stored = [0; BLOCK_BYTES];
         let mut written = [0; BLOCK_BYTES];
         for start in (0..map.bytes()).step_by(BLOCK_BYTES) {
@@ -238,7 +258,7 @@ impl Disk {
     /// Shows a write to those who mapped the file.
     pub(super) fn push_map(&mut self, node: NodeId) -> io::Result<()> {
         let file = self.file(node)?;
-        if let Some(map) = &file.mapping {
+        if let Some(map) = file.mapping.as_ref().filter(|_| !file.is_memory) {
             store_map(map, &file.content);
         }
         Ok(())
@@ -251,8 +271,11 @@ impl Disk {
             if self.pull_map(node).is_ok()
                 && let Ok(file) = self.file(node)
             {
-                file.mapping = None;
                 file.lock = None;
+                file.byte_locks.clear();
+                if !file.is_memory {
+                    file.mapping = None;
+                }
             }
         }
     }
@@ -270,6 +293,11 @@ impl Disk {
         for op in names.into_iter().take(kept) {
             self.make_durable(&op);
         }
+        if let Ok(memory) = self.lookup(Path::new(MEMORY))
+            && let Some(Node::Directory(names)) = self.nodes.get_mut(&memory)
+        {
+            *names = Names::default();
+        }
         let horizon = random.below(self.sequence + 2);
         for node in self.nodes.values_mut() {
             match node {
@@ -278,6 +306,34 @@ impl Disk {
             }
         }
         self.forget_unreachable();
+    }
+
+    /// The path of a file, if it has a name.
+    pub(super) fn path_of(&self, wanted: NodeId) -> Option<String> {
+        self.walk().into_iter().find(|(node, _)| *node == wanted).map(|(_, path)| path)
+    }
+
+    /// The files whose path ends so, in order of path.
+    pub(super) fn files_ending_with(&self, suffix: &str) -> Vec<NodeId> {
+        let found = self.walk().into_iter().filter(|(_, path)| path.ends_with(suffix));
+        found.map(|(node, _)| node).collect()
+    }
+
+    /// Every file with its path.
+    fn walk(&self) -> Vec<(NodeId, String)> {
+        let mut files = Vec::new();
+        let mut pending = vec![(ROOT, String::new())];
+        while let Some((node, path)) = pending.pop() {
+            match self.nodes.get(&node) {
+                Some(Node::Directory(names)) => {
+                    let below = names.current.iter().rev();
+                    pending.extend(below.map(|(name, child)| (*child, format!("{path}/{name}"))));
+                }
+                Some(Node::File(_)) => files.push((node, path)),
+                None => {}
+            }
+        }
+        files
     }
 
     fn add_node(&mut self, node: Node) -> NodeId {

@@ -26,6 +26,14 @@ pub struct FaultPlan {
     /// Syncs and durable writes that claim success while the data stays volatile: a disk that
     /// lies about its cache.
     pub lost_sync_per_mille: u32,
+    /// Writes of whole blocks to files that may be damaged (see
+    /// [`damage_suffix`](Self::damage_suffix)) that land at another aligned place of the same or
+    /// another such file, and report success.
+    pub misdirected_write_per_mille: u32,
+    /// Which files may be damaged by misdirected writes and rot: those whose name ends so.
+    pub damage_suffix: &'static str,
+    /// Operations on files that take a hundred times as long.
+    pub stall_per_mille: u32,
     /// Whether a power cut may keep writes that were not synced.
     pub keep_unsynced: bool,
     /// With `keep_unsynced`: whether blocks survive independently of the order they were written
@@ -61,6 +69,9 @@ impl Default for FaultPlan {
             read_error_per_mille: 0,
             sync_error_per_mille: 0,
             lost_sync_per_mille: 0,
+            misdirected_write_per_mille: 0,
+            damage_suffix: ".wal",
+            stall_per_mille: 0,
             keep_unsynced: false,
             reorder: false,
             torn: false,
@@ -85,6 +96,8 @@ pub struct FaultCounts {
     pub read_errors: u64,
     pub sync_errors: u64,
     pub lost_syncs: u64,
+    pub misdirected_writes: u64,
+    pub stalls: u64,
     pub no_space: u64,
     pub connect_errors: u64,
     pub resets: u64,
@@ -95,6 +108,12 @@ pub struct FaultCounts {
     pub blocks_kept: u64,
     pub blocks_dropped: u64,
     pub blocks_torn: u64,
-    /// Process crashes.
+    /// Crashes of all processes at once.
     pub process_crashes: u64,
+    /// Deaths of single processes.
+    pub process_kills: u64,
+    /// Times that bits changed by themselves.
+    pub rots: u64,
+    /// Times that the wall clock was set.
+    pub wall_clock_jumps: u64,
 }

@@ -1,6 +1,8 @@
 //! [`SimPlatform`]: the blocking interface of a simulated world. Takes no virtual time.
 
 use super::SimWorld;
+use super::process::ProcessId;
+use super::strikes::StrikeKind;
 use super::world::{Opened, State};
 use crate::sys::error;
 use crate::{
@@ -18,11 +20,15 @@ const DEVICE: u64 = 1;
 
 /// The blocking side of a [`SimWorld`].
 #[derive(Debug, Clone)]
-pub struct SimPlatform(SimWorld);
+pub struct SimPlatform(SimWorld, ProcessId);
 
 impl SimPlatform {
-    pub(super) fn new(world: SimWorld) -> Self {
-        Self(world)
+    pub(super) fn new(world: SimWorld, process: ProcessId) -> Self {
+        Self(world, process)
+    }
+
+    fn enter(&self, call: &'static str) -> io::Result<()> {
+        self.0.enter(self.1, call)
     }
 }
 
@@ -101,6 +107,7 @@ impl State {
             self.counts.short_writes += 1;
             length = (1 + self.random.index(blocks - 1)) * BLOCK_BYTES;
         }
+        let (node, offset) = self.astray(node, offset, length).unwrap_or((node, offset));
         if length > 0 {
             self.disk.pull_map(node)?;
             let sequence = self.disk.next_sequence();
@@ -110,7 +117,7 @@ impl State {
         if failed {
             return Err(error(libc::EIO));
         }
-        if durable && self.sync_reaches_disk(node)? {
+        if durable && self.sync_reaches_disk(node, offset, length)? {
             self.disk.file(node)?.content.sync_range(offset, length);
         }
         Ok(length)
@@ -121,37 +128,82 @@ impl State {
             return Err(error(libc::EBADF));
         };
         self.disk.pull_map(node)?;
-        if self.sync_reaches_disk(node)? {
+        let bytes = usize::try_from(self.disk.file(node)?.content.size()).unwrap_or(usize::MAX);
+        if self.sync_reaches_disk(node, 0, bytes)? {
             self.disk.file(node)?.content.sync();
         }
         Ok(())
     }
 
     /// Fails, or lies, as the plan wants.
-    fn sync_reaches_disk(&mut self, node: u64) -> io::Result<bool> {
+    fn sync_reaches_disk(&mut self, node: u64, offset: u64, bytes: usize) -> io::Result<bool> {
         if self.random.per_mille(self.plan.sync_error_per_mille) {
             self.counts.sync_errors += 1;
             self.disk.file(node)?.content.sync_failed(&mut self.random);
             return Err(error(libc::EIO));
         }
         let lost = self.random.per_mille(self.plan.lost_sync_per_mille);
-        self.counts.lost_syncs += u64::from(lost);
+        if lost {
+            self.counts.lost_syncs += 1;
+            self.strike(StrikeKind::LostSync, node, offset, bytes as u64);
+        }
         Ok(!lost)
+    }
+}
+
+impl SimPlatform {
+    /// Locks one byte of a file for this handle. `false`: another one holds it.
+    ///
+    /// # Errors
+    /// `EBADF` for a handle that is closed.
+    pub fn try_lock_byte(&self, file: &File, byte: u16) -> io::Result<bool> {
+        self.enter("try_lock_byte")?;
+        let mut state = self.0.0.lock();
+        let node = node_of(&state, file)?;
+        let id = file.0.sim()?.id;
+        Ok(*state.disk.file(node)?.byte_locks.entry(byte).or_insert(id) == id)
+    }
+
+    /// Gives a byte free.
+    ///
+    /// # Errors
+    /// As [`try_lock_byte`](Self::try_lock_byte).
+    pub fn unlock_byte(&self, file: &File, byte: u16) -> io::Result<()> {
+        self.enter("unlock_byte")?;
+        let mut state = self.0.0.lock();
+        let node = node_of(&state, file)?;
+        let id = file.0.sim()?.id;
+        state.disk.file(node)?.byte_locks.retain(|at, holder| *at != byte || *holder != id);
+        Ok(())
+    }
+
+    /// Whether another handle holds a byte.
+    ///
+    /// # Errors
+    /// As [`try_lock_byte`](Self::try_lock_byte).
+    pub fn is_byte_locked(&self, file: &File, byte: u16) -> io::Result<bool> {
+        self.enter("is_byte_locked")?;
+        let mut state = self.0.0.lock();
+        let node = node_of(&state, file)?;
+        let id = file.0.sim()?.id;
+        Ok(state.disk.file(node)?.byte_locks.get(&byte).is_some_and(|holder| *holder != id))
     }
 }
 
 impl Platform for SimPlatform {
     fn open(&self, path: &Path, options: OpenOptions) -> io::Result<File> {
+        self.enter("open")?;
         if !options.read && !options.write {
             return Err(error(libc::EINVAL));
         }
         let mut state = self.0.0.lock();
         let node = state.disk.open(path, options.create, options.create_new)?;
         let opened = Opened::File { node, options };
-        Ok(File(self.0.handle(&mut state, opened)))
+        Ok(File(self.0.handle(&mut state, self.1, opened)))
     }
 
     fn open_beneath(&self, root: &Path, relative: &Path, options: OpenOptions) -> io::Result<File> {
+        self.enter("open_beneath")?;
         let contained = relative
             .components()
             .all(|component| matches!(component, Component::Normal(_) | Component::CurDir));
@@ -172,14 +224,17 @@ impl Platform for SimPlatform {
     }
 
     fn create_directories(&self, path: &Path) -> io::Result<()> {
+        self.enter("create_directories")?;
         self.0.0.lock().disk.create_directories(path)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.enter("sync_directory")?;
         self.0.0.lock().disk.sync_directory(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        self.enter("list")?;
         let entries = self.0.0.lock().disk.list(path)?;
         Ok(entries
             .into_iter()
@@ -188,18 +243,22 @@ impl Platform for SimPlatform {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.enter("rename")?;
         self.0.0.lock().disk.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.enter("remove")?;
         self.0.0.lock().disk.remove(path)
     }
 
     fn read_at(&self, file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.enter("read_at")?;
         self.0.0.lock().read_file(file, offset, bytes)
     }
 
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8], durable: bool) -> io::Result<()> {
+        self.enter("write_at")?;
         let mut state = self.0.0.lock();
         let mut done = 0;
         while done < bytes.len() {
@@ -209,6 +268,7 @@ impl Platform for SimPlatform {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
+        self.enter("sync")?;
         self.0.0.lock().sync_file(file)
     }
 
@@ -219,6 +279,7 @@ impl Platform for SimPlatform {
     }
 
     fn set_size(&self, file: &File, bytes: u64) -> io::Result<()> {
+        self.enter("set_size")?;
         let mut state = self.0.0.lock();
         let node = state.file_node(file, &Access::Write, 0, 0)?;
         let growth = state.disk.file(node)?.content.growth_bytes(bytes);
@@ -235,6 +296,7 @@ impl Platform for SimPlatform {
     }
 
     fn zero_fill(&self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+        self.enter("zero_fill")?;
         let mut state = self.0.0.lock();
         let node = state.file_node(file, &Access::Write, 0, 0)?;
         let growth = state.disk.file(node)?.content.growth_bytes(offset.saturating_add(bytes));
@@ -252,6 +314,7 @@ impl Platform for SimPlatform {
     }
 
     fn try_lock(&self, file: &File) -> io::Result<bool> {
+        self.enter("try_lock")?;
         let mut state = self.0.0.lock();
         let node = node_of(&state, file)?;
         let id = file.0.sim()?.id;
@@ -260,6 +323,7 @@ impl Platform for SimPlatform {
     }
 
     fn map(&self, file: &File, bytes: usize) -> io::Result<Arc<SharedMap>> {
+        self.enter("map")?;
         let mut state = self.0.0.lock();
         let node = node_of(&state, file)?;
         state.disk.map(node, bytes)
@@ -272,6 +336,7 @@ impl Platform for SimPlatform {
     }
 
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        self.enter("resolve")?;
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
@@ -286,9 +351,10 @@ impl Platform for SimPlatform {
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
+        self.enter("listen")?;
         let mut state = self.0.0.lock();
         let bound = state.network.listen(address)?;
-        Ok((Listener(self.0.handle(&mut state, Opened::Listener(bound))), bound))
+        Ok((Listener(self.0.handle(&mut state, self.1, Opened::Listener(bound))), bound))
     }
 
     fn now(&self) -> Monotonic {
@@ -316,7 +382,12 @@ fn node_of(state: &State, file: &File) -> io::Result<u64> {
 }
 
 impl SimWorld {
-    pub(super) fn socket(&self, state: &mut State, end: super::network::EndId) -> Socket {
-        Socket(self.handle(state, Opened::Socket(end)))
+    pub(super) fn socket(
+        &self,
+        state: &mut State,
+        process: ProcessId,
+        end: super::network::EndId,
+    ) -> Socket {
+        Socket(self.handle(state, process, Opened::Socket(end)))
     }
 }

@@ -2,7 +2,9 @@
 
 use super::disk::{Disk, NodeId};
 use super::network::{EndId, Network, OpRef};
+use super::process::ProcessId;
 use super::random::Random;
+use super::strikes::Strike;
 use super::{FaultCounts, FaultPlan, SimDriver, SimPlatform};
 use crate::handle::Descriptor;
 use crate::sys::error;
@@ -47,6 +49,7 @@ pub(super) struct DriverState {
     pub(super) submitted: BTreeMap<u64, Submitted>,
     pub(super) ready: VecDeque<Ready>,
     pub(super) woken: bool,
+    pub(super) process: ProcessId,
 }
 
 pub(super) struct State {
@@ -63,7 +66,12 @@ pub(super) struct State {
     pub(super) drivers: BTreeMap<u64, DriverState>,
     /// `(time, seeded order among equals, serial)` to the operation that then makes progress.
     pub(super) events: BTreeMap<(u64, u64, u64), OpRef>,
-    handles: BTreeMap<u64, Opened>,
+    handles: BTreeMap<u64, (ProcessId, Opened)>,
+    pub(super) dead: BTreeSet<ProcessId>,
+    /// Processes that are to die, and how many calls they have left.
+    pub(super) deaths: BTreeMap<ProcessId, u64>,
+    pub(super) strikes: Vec<Strike>,
+    pub(super) wall_offset_us: i64,
     serial: u64,
 }
 
@@ -93,7 +101,7 @@ impl State {
 
     pub(super) fn opened(&self, descriptor: &Descriptor) -> io::Result<Opened> {
         let handle = descriptor.sim()?;
-        self.handles.get(&handle.id).copied().ok_or_else(|| error(libc::EBADF))
+        self.handles.get(&handle.id).map(|(_, opened)| *opened).ok_or_else(|| error(libc::EBADF))
     }
 
     /// Checks the size of the disk before something grows by `growth` bytes.
@@ -108,12 +116,10 @@ impl State {
     }
 
     fn close(&mut self, id: u64) {
-        match self.handles.remove(&id) {
+        match self.handles.remove(&id).map(|(_, opened)| opened) {
             Some(Opened::File { node, .. }) => {
-                if let Ok(file) = self.disk.file(node)
-                    && file.lock == Some(id)
-                {
-                    file.lock = None;
+                if let Ok(file) = self.disk.file(node) {
+                    file.unlock_all(id);
                 }
             }
             Some(Opened::Socket(end)) => {
@@ -140,15 +146,17 @@ impl State {
 
     /// A driver is gone. Writes that were under way: each happened or did not. Returns what it
     /// held, to be dropped without the world's lock: a blocking call may own anything.
+    ///
+    /// With the power gone, a write that was to be durable is in the device's cache at best.
     #[must_use]
-    pub(super) fn settle_driver(&mut self, id: u64) -> Option<DriverState> {
+    pub(super) fn settle_driver(&mut self, id: u64, has_power: bool) -> Option<DriverState> {
         let driver = self.drivers.remove(&id)?;
         for submitted in driver.submitted.values() {
             if let Op::Write { file, offset, buffer, durable } = &submitted.op
                 && self.random.coin()
             {
                 // Nobody is left to be told how it ended.
-                drop(self.write_file(file, *offset, buffer, *durable));
+                drop(self.write_file(file, *offset, buffer, *durable && has_power));
             }
         }
         Some(driver)
@@ -156,10 +164,31 @@ impl State {
 
     /// All drivers start over.
     #[must_use]
-    fn settle_drivers(&mut self) -> Vec<DriverState> {
-        let drivers: Vec<u64> = self.drivers.keys().copied().collect();
-        let settled = drivers.iter().filter_map(|id| self.settle_driver(*id)).collect();
-        self.drivers = drivers.into_iter().map(|id| (id, DriverState::default())).collect();
+    fn settle_drivers(&mut self, has_power: bool) -> Vec<DriverState> {
+        let drivers: Vec<(u64, ProcessId)> =
+            self.drivers.iter().map(|(id, driver)| (*id, driver.process)).collect();
+        let settled =
+            drivers.iter().filter_map(|(id, _)| self.settle_driver(*id, has_power)).collect();
+        let anew = |(id, process)| (id, DriverState { process, ..DriverState::default() });
+        self.drivers = drivers.into_iter().map(anew).collect();
+        settled
+    }
+
+    /// One process is gone: its drivers and handles with it.
+    #[must_use]
+    pub(super) fn settle_process(&mut self, process: ProcessId) -> Vec<DriverState> {
+        let own = |(id, driver): (&u64, &DriverState)| (driver.process == process).then_some(*id);
+        let drivers: Vec<u64> = self.drivers.iter().filter_map(own).collect();
+        let settled = drivers.into_iter().filter_map(|id| self.settle_driver(id, true)).collect();
+        let handles: Vec<u64> = self
+            .handles
+            .iter()
+            .filter(|(_, (owner, _))| *owner == process)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in handles {
+            self.close(id);
+        }
         settled
     }
 }
@@ -234,6 +263,10 @@ impl SimWorld {
             drivers: BTreeMap::new(),
             events: BTreeMap::new(),
             handles: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            deaths: BTreeMap::new(),
+            strikes: Vec::new(),
+            wall_offset_us: 0,
             serial: 0,
         };
         Self(Arc::new(Shared { state: Mutex::new(state), closed: Mutex::default() }))
@@ -242,13 +275,13 @@ impl SimWorld {
     /// A driver in this world.
     #[must_use]
     pub fn driver(&self) -> SimDriver {
-        SimDriver::new(self.clone())
+        SimDriver::new(self.clone(), 0)
     }
 
     /// The blocking side of this world.
     #[must_use]
     pub fn platform(&self) -> Arc<dyn Platform> {
-        Arc::new(SimPlatform::new(self.clone()))
+        Arc::new(SimPlatform::new(self.clone(), 0))
     }
 
     /// Faults from now on.
@@ -271,13 +304,31 @@ impl SimWorld {
     /// The virtual wall clock.
     #[must_use]
     pub fn wall_time(&self) -> WallTime {
-        WallTime(BIRTH_WALL_US + (self.0.lock().now_ns - BIRTH_NS) / 1_000)
+        let state = self.0.lock();
+        let steady_us = BIRTH_WALL_US + (state.now_ns - BIRTH_NS) / 1_000;
+        WallTime(steady_us.saturating_add_signed(state.wall_offset_us))
     }
 
     /// Lets time pass while nobody polls. What falls due meanwhile happens at the next poll.
     pub fn advance(&self, duration: Duration) {
         let mut state = self.0.lock();
         state.now_ns = Monotonic(state.now_ns).after(duration).0;
+    }
+
+    /// Lets time pass up to `time`, and everything happen that falls due until then, in order.
+    /// For an owner that steps several drivers: each takes what has happened at its next poll.
+    pub fn advance_to(&self, time: Monotonic) {
+        let mut state = self.0.lock();
+        state.fire_until(self, time.0);
+        state.now_ns = state.now_ns.max(time.0);
+    }
+
+    /// Whether a driver has something to hand out, or was woken.
+    #[must_use]
+    pub fn has_news(&self, driver: u64) -> bool {
+        let mut state = self.0.lock();
+        state.end_changed_futex_waits(driver);
+        state.drivers.get(&driver).is_some_and(|own| own.woken || !own.ready.is_empty())
     }
 
     /// When the next thing will happen by itself, if anything will.
@@ -329,7 +380,7 @@ impl SimWorld {
     pub fn process_crash(&self) {
         let mut state = self.0.lock();
         state.counts.process_crashes += 1;
-        let lost = state.settle_drivers();
+        let lost = state.settle_drivers(true);
         state.lose_process();
         state.disk.process_crash();
         drop(state);
@@ -342,7 +393,7 @@ impl SimWorld {
         let mut guard = self.0.lock();
         let state = &mut *guard;
         state.counts.power_cuts += 1;
-        let lost = state.settle_drivers();
+        let lost = state.settle_drivers(false);
         state.lose_process();
         state.disk.power_cut(&state.plan, &mut state.random, &mut state.counts);
         drop(guard);
@@ -356,7 +407,7 @@ impl SimWorld {
     pub fn rot(&self, path: &Path, offset: u64, bytes: usize) -> io::Result<()> {
         let mut state = self.0.lock();
         let file = state.disk.file_at(path)?;
-        file.content.rot(offset, bytes);
+        file.content.flip(offset, bytes, 0xff);
         Ok(())
     }
 
@@ -372,9 +423,14 @@ impl SimWorld {
         Ok(bytes)
     }
 
-    pub(super) fn handle(&self, state: &mut State, opened: Opened) -> Arc<Descriptor> {
+    pub(super) fn handle(
+        &self,
+        state: &mut State,
+        process: ProcessId,
+        opened: Opened,
+    ) -> Arc<Descriptor> {
         let id = state.serial();
-        state.handles.insert(id, opened);
+        state.handles.insert(id, (process, opened));
         Arc::new(Descriptor::Sim(SimHandle { id, world: Arc::downgrade(&self.0) }))
     }
 }
