@@ -13,7 +13,7 @@ use elgate_http::{HttpUrl, RequestEncoder};
 use elgate_io::{File, FileIdentity, OpenOptions, Platform};
 use elgate_log::{Cursor, LogReader, ReadFrom};
 use elgate_net::{ClientOptions, HttpClient, Origin, RetryPolicy};
-use elgate_types::{ErrorCode, Lsn, RouteName};
+use elgate_types::{ErrorCode, Lsn, RouteName, mark};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +67,11 @@ impl Surroundings {
             .iter()
             .map(|file| format!("{} is not used: {}", file.path.display(), file.reason));
         let found: Vec<String> = damaged.chain(strange).collect();
+        if recovery.torn_bytes > 0 {
+            mark::hit("recovery.torn_cut");
+        }
         if !found.is_empty() {
+            mark::hit("recovery.damage_found");
             let message = format!(
                 "damage found in {} of route {name}: {}. {}",
                 self.log_directory(name).display(),
@@ -168,6 +172,7 @@ impl Surroundings {
             };
             // After a failed sync another one proves nothing: what was written since the cursor
             // was saved is written again.
+            mark::hit("sink.file.unsynced_cut");
             tail.cut(remembered.length).map_err(|error| describe(&error))?;
             position.delivered = remembered.lsn;
             position.length = remembered.length;
@@ -181,6 +186,7 @@ impl Surroundings {
         let target = FileTarget { path, file, identity, boot_id, framing: config.framing };
         let mut sink = FileSink::new(target, CursorSaver::new(cursor), &position);
         if let Some(finding) = position.finding {
+            mark::hit("sink.file.garbled_end");
             sink.warn(&finding);
         }
         Ok(Sink::File(Box::new(sink)))

@@ -13,7 +13,7 @@ use crate::sink::Sink;
 use crate::status::LastError;
 use elgate_io::{Completion, Op};
 use elgate_log::{LogEvent, LogWriter, SourceSpan};
-use elgate_types::{ErrorCode, Level, Lsn, Monotonic, RouteName, WallTime, kill_site};
+use elgate_types::{ErrorCode, Level, Lsn, Monotonic, RouteName, WallTime, kill_site, mark};
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::SyncSender;
 
@@ -185,6 +185,7 @@ impl Route {
                     self.acknowledge_through(through, Level::Accepted, acknowledgements);
                 }
                 LogEvent::Parked { error } => {
+                    mark::hit("log.parked");
                     let message = format!(
                         "the log cannot be written: {error}. {}",
                         ErrorCode::LogUnavailable.row().advice
@@ -192,7 +193,10 @@ impl Route {
                     self.parked = Some(message.clone());
                     self.note(wall, ErrorCode::LogUnavailable, message);
                 }
-                LogEvent::Resumed => self.parked = None,
+                LogEvent::Resumed => {
+                    mark::hit("log.resumed");
+                    self.parked = None;
+                }
                 LogEvent::MirrorLost { error } => {
                     let message = format!(
                         "the mirror of the log cannot be written: {error}. The log goes on \
@@ -202,6 +206,7 @@ impl Route {
                     self.note(wall, ErrorCode::Io, message);
                 }
                 LogEvent::Abandoned { segment, error } => {
+                    mark::hit("log.abandoned");
                     let segment = segment.display();
                     let message = format!(
                         "segment {segment} failed ({error}) and was abandoned; nothing \
@@ -209,6 +214,8 @@ impl Route {
                     );
                     self.note(wall, ErrorCode::Io, message);
                 }
+                LogEvent::Rolled { .. } => mark::hit("log.rolled"),
+                LogEvent::Retired { .. } => mark::hit("log.retired"),
                 _ => {}
             }
         }
@@ -230,6 +237,7 @@ impl Route {
                 // Of a sink that has gone back meanwhile, it is asked again.
                 Some(FeedEvent::Missing { from, .. }) if !self.awaits(from) => {}
                 Some(FeedEvent::Missing { from, to, reason }) => {
+                    mark::hit("feed.gap");
                     self.lost_records += to.0 - from.0 + 1;
                     if let Some(sink) = &mut self.sink {
                         sink.skip(to);
@@ -241,6 +249,7 @@ impl Route {
                     self.note(wall, ErrorCode::LogCorrupt, message);
                 }
                 Some(FeedEvent::Failed(error)) => {
+                    mark::hit("feed.failed");
                     let message = format!("reading the log failed: {error}; it is tried again");
                     self.note(wall, ErrorCode::Io, message);
                 }

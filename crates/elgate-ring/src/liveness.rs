@@ -10,6 +10,7 @@ use crate::layout::{PARTICIPANT_COUNT, SLOTS};
 use crate::participant::ParticipantWord;
 use crate::protocol::{self, Peek};
 use crate::sync::Ordering;
+use elgate_types::mark;
 
 const PARTICIPANTS: usize = PARTICIPANT_COUNT as usize;
 
@@ -46,6 +47,7 @@ impl Consumer {
                     let dead = *proofs[usize::from(owner)]
                         .get_or_insert_with(|| self.is_proven_dead(owner));
                     if dead && protocol::abort(&*self.ring, position, owner, run) {
+                        mark::hit("ring.claim_reclaimed");
                         aborted += 1;
                     } else {
                         busy[usize::from(owner)] = true;

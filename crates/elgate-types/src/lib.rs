@@ -8,6 +8,7 @@ pub mod kill_site;
 mod level;
 pub mod limits;
 mod lsn;
+pub mod mark;
 mod route_name;
 mod time;
 

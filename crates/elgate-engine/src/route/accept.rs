@@ -10,7 +10,7 @@ use super::Route;
 use crate::shard::Address;
 use elgate_log::{AppendError, Source};
 use elgate_ring::Submission;
-use elgate_types::{ErrorCode, FlushMode, Level, Lsn, WallTime};
+use elgate_types::{ErrorCode, FlushMode, Level, Lsn, WallTime, mark};
 
 /// A submission that is in the log but not yet acknowledged.
 pub(super) struct Unacknowledged {
@@ -88,6 +88,7 @@ impl Route {
         if !self.replayed.is_empty()
             && let Some(span) = self.replayed.remove(&(address.ring_id, address.position))
         {
+            mark::hit("ring.replay_found_logged");
             if span.record_count >= record_count {
                 let level = self.reached();
                 let done = acknowledge(address, op_id, span.first_lsn, record_count, level);
@@ -107,6 +108,7 @@ impl Route {
                 Err(_) => false,
             };
         if !complete {
+            mark::hit("route.held");
             let body = incoming.body.into();
             self.held.push_back(Held { address, op_id, record_count, progress, body });
         } else if let Some(first_lsn) = progress.first_lsn {
@@ -164,6 +166,7 @@ impl Route {
         if self.parked.is_none() {
             return;
         }
+        mark::hit("route.shed");
         for entry in self.unacknowledged.drain(..) {
             let Unacknowledged { address, op_id, first_lsn, record_count, .. } = entry;
             let mut unknown = acknowledge(address, op_id, first_lsn, record_count, Level::Accepted);

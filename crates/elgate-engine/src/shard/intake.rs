@@ -7,8 +7,8 @@ use crate::route::Acknowledgement;
 use crate::status::RingStatus;
 use elgate_io::FutexWord;
 use elgate_ring::{Consumer, RingError, Submission};
-use elgate_types::Monotonic;
 use elgate_types::limits::RING_BATCH_SLOTS_MAX;
+use elgate_types::{Monotonic, mark};
 use std::time::Duration;
 
 /// How long a claim may stay open before its owner's pulse is felt for the first time.
@@ -83,6 +83,7 @@ impl Intake {
         }
         match self.consumer.replace() {
             Ok(_salvaged) => {
+                mark::hit("ring.replaced");
                 self.replaced += 1;
                 self.futex_armed = false;
                 self.replace_at = None;

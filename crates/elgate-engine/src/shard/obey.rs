@@ -4,7 +4,7 @@ use super::stop::{StopPhase, Stopping, answer};
 use super::{Command, Foreign, Reply, Shard};
 use crate::error::EngineError;
 use crate::route::{Incoming, Route};
-use elgate_types::{ErrorCode, RouteName};
+use elgate_types::{ErrorCode, RouteName, mark};
 
 /// A change to a route that is answered once something has ended.
 pub(super) enum Closing {
@@ -98,6 +98,7 @@ impl Shard {
     }
 
     fn accept_foreign(&mut self, foreign: &Foreign) {
+        mark::hit("shard.passed_on");
         let incoming = Incoming {
             address: foreign.address,
             op_id: foreign.op_id,

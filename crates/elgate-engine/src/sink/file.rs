@@ -14,7 +14,7 @@ use super::{CursorSaver, FilePosition, SinkStats, Trouble};
 use crate::config::Framing;
 use crate::feed::Feed;
 use elgate_io::{BlockingReply, Buffer, Completion, File, FileIdentity, Op, Outcome, Platform};
-use elgate_types::{ErrorCode, Lsn, Monotonic, kill_site};
+use elgate_types::{ErrorCode, Lsn, Monotonic, kill_site, mark};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -184,6 +184,7 @@ impl FileSink {
         if busy || self.retry_at.is_some() {
             return None;
         }
+        mark::hit("sink.file.rewind");
         self.rewind = Rewind::UnderWay;
         let file = self.file.clone();
         let (written, stable) = (self.length, self.synced_length);

@@ -16,7 +16,7 @@ use crate::feed::Feed;
 use elgate_http::{RequestEncoder, RequestError, Response};
 use elgate_io::{Buffer, Completion, Op};
 use elgate_net::{Backoff, ExchangeError, HttpClient, Jitter, RetryPolicy, Verdict, classify};
-use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName, WallTime, kill_site};
+use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName, WallTime, kill_site, mark};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -278,10 +278,12 @@ impl HttpSink {
                         self.window[index].state = State::Delivered;
                     }
                     Verdict::Retry { after } => {
+                        mark::hit("sink.http.retry");
                         let answer = describe_answer(&response);
                         self.pause(index, after, ErrorCode::FarEndUnavailable, answer, now);
                     }
                     Verdict::Refused => {
+                        mark::hit("sink.http.refused");
                         self.stats.refused += 1;
                         let answer = describe_answer(&response);
                         let code = ErrorCode::DeliveryRefused;
@@ -336,6 +338,7 @@ impl HttpSink {
                 self.trouble = Some(Trouble { code, message });
             }
             None => {
+                mark::hit("sink.http.stopped");
                 let attempts = delivery.backoff.failures();
                 delivery.backoff.reset();
                 delivery.state = State::Ready;

@@ -6,6 +6,7 @@ use crate::Platform;
 use crate::sys::error;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a simulated process that dies in the middle of a call unwinds with. Whoever steps the
 /// process catches it, and then [kills](SimProcess::kill) what is left.
@@ -81,15 +82,31 @@ impl SimProcess {
         };
     }
 
+    /// Ends the process here and now, in the middle of whatever it is doing.
+    pub fn die(&self, before: &'static str) -> ! {
+        self.world.0.lock().end_process(self.id);
+        std::panic::resume_unwind(Box::new(SimDeath { before }))
+    }
+
+    /// A word that holds 1 while the process lives, and 0 afterwards.
+    #[must_use]
+    pub fn pulse(&self) -> Arc<AtomicU32> {
+        let mut state = self.world.0.lock();
+        let beats = u32::from(!state.dead.contains(&self.id));
+        state.pulses.entry(self.id).or_insert_with(|| Arc::new(AtomicU32::new(beats))).clone()
+    }
+
+    /// Handles that it has open.
+    #[must_use]
+    pub fn open_handles(&self) -> usize {
+        self.world.0.lock().handles_of(self.id)
+    }
+
     /// The process is gone, and with it its handles, locks and connections; of its writes under
     /// way each happened or did not. Everything it wrote stays, and so does shared memory.
     pub fn kill(&self) {
         let mut state = self.world.0.lock();
-        if !state.dead.insert(self.id) {
-            return;
-        }
-        state.counts.process_kills += 1;
-        state.deaths.remove(&self.id);
+        state.end_process(self.id);
         let lost = state.settle_process(self.id);
         drop(state);
         // What it held may own anything, so it is dropped without the world's lock.
@@ -98,6 +115,17 @@ impl SimProcess {
 }
 
 impl State {
+    /// From here on the process does nothing more; what it holds is taken from it by `kill`.
+    fn end_process(&mut self, process: ProcessId) {
+        self.deaths.remove(&process);
+        if self.dead.insert(process) {
+            self.counts.process_kills += 1;
+        }
+        if let Some(pulse) = self.pulses.remove(&process) {
+            pulse.store(0, Ordering::Relaxed); // asked for by its own thread alone
+        }
+    }
+
     /// A process is about to make a call. A dead one may not.
     pub(super) fn enter(&mut self, process: ProcessId, call: &'static str) -> Entry {
         if self.dead.contains(&process) {
@@ -105,7 +133,7 @@ impl State {
         }
         match self.deaths.get_mut(&process) {
             Some(0) => {
-                self.deaths.remove(&process);
+                self.end_process(process);
                 Entry::Dies(SimDeath { before: call })
             }
             Some(calls) => {

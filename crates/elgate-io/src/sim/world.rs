@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) dead: BTreeSet<ProcessId>,
     /// Processes that are to die, and how many calls they have left.
     pub(super) deaths: BTreeMap<ProcessId, u64>,
+    /// A word per process that asked for one: 1 while it lives.
+    pub(super) pulses: BTreeMap<ProcessId, Arc<AtomicU32>>,
     pub(super) strikes: Vec<Strike>,
     pub(super) wall_offset_us: i64,
     serial: u64,
@@ -102,6 +104,10 @@ impl State {
     pub(super) fn opened(&self, descriptor: &Descriptor) -> io::Result<Opened> {
         let handle = descriptor.sim()?;
         self.handles.get(&handle.id).map(|(_, opened)| *opened).ok_or_else(|| error(libc::EBADF))
+    }
+
+    pub(super) fn handles_of(&self, process: ProcessId) -> usize {
+        self.handles.values().filter(|(owner, _)| *owner == process).count()
     }
 
     /// Checks the size of the disk before something grows by `growth` bytes.
@@ -265,6 +271,7 @@ impl SimWorld {
             handles: BTreeMap::new(),
             dead: BTreeSet::new(),
             deaths: BTreeMap::new(),
+            pulses: BTreeMap::new(),
             strikes: Vec::new(),
             wall_offset_us: 0,
             serial: 0,
