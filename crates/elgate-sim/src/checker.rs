@@ -12,7 +12,8 @@
 //! | I8 nothing leaks | `Simulation::end` |
 //!
 //! Damage weakens exactly what it must: rot and misdirected writes may cost acknowledged records,
-//! but a gap must say so; a sync that lied, once the power has gone, costs them without a word.
+//! but a gap must say so; a sync that lied, and damage to what nothing else proves, costs them without
+//! a word once the power has gone.
 
 use crate::ledger::OpState;
 use crate::payload::{NAMED_BYTES_MIN, RecordName, identify, payload};
@@ -40,13 +41,12 @@ pub(crate) fn note_strikes(stage: &Stage, power_goes: bool) {
             let known = &mut ledger.routes[index];
             match strike.kind {
                 StrikeKind::LostSync => known.is_lied_to |= power_goes,
-                // A write that went elsewhere is proven to be missing by what comes after it, or by
-                // the head file: with the power, both may be gone.
-                StrikeKind::WentAstray => {
+                // That something is missing is proven by what comes after it, or by the head file.
+                // With the power, both may be gone.
+                _ => {
                     known.is_damaged = true;
                     known.is_lied_to |= power_goes;
                 }
-                _ => known.is_damaged = true,
             }
         }
     }
@@ -59,6 +59,10 @@ pub(crate) fn check(stage: &Stage) {
         let result = RouteCheck::new(stage, index).run();
         if let Err(what) = result {
             let name = stage.route_name(index);
+            let directory = Path::new(DATA).join(name.as_str());
+            let names = stage.world.names(&directory).unwrap_or_default();
+            let log = elgate_log::describe(&*stage.world.platform(), &directory);
+            stage.story.tell(stage.world.now(), format_args!("{names:?} {log:#?}"));
             stage.violate(format!("route {name}: {what}"));
             return;
         }
@@ -79,6 +83,9 @@ struct RouteCheck<'a> {
     lsns: BTreeSet<Lsn>,
     /// What the log itself says is missing.
     gaps: Vec<(Lsn, Lsn, GapReason)>,
+    /// Whether a file among the segments was reported as unusable: what it held reads as removed, or
+    /// there is nothing else.
+    has_unusable_files: bool,
     /// LSNs that reached the far end, or are in the log of a route without one.
     delivered: BTreeSet<Lsn>,
 }
@@ -95,6 +102,7 @@ impl<'a> RouteCheck<'a> {
             found: BTreeMap::new(),
             lsns: BTreeSet::new(),
             gaps: Vec::new(),
+            has_unusable_files: false,
             delivered: BTreeSet::new(),
         }
     }
@@ -161,8 +169,14 @@ impl<'a> RouteCheck<'a> {
     fn take_log(&mut self) -> Verdict {
         let platform = self.stage.world.platform();
         let directory = Path::new(DATA).join(&self.name);
-        let mut reader = LogReader::open(platform, &directory, ReadFrom::Lsn(Lsn(1)))
-            .map_err(|error| format!("the log cannot be read: {error}"))?;
+        self.has_unusable_files = elgate_log::describe(&*platform, &directory)
+            .is_ok_and(|description| !description.ignored.is_empty());
+        let mut reader = match LogReader::open(platform, &directory, ReadFrom::Lsn(Lsn(1))) {
+            Ok(reader) => reader,
+            // Loud enough.
+            Err(_) if self.has_unusable_files && self.is_damaged() => return Ok(()),
+            Err(error) => return Err(format!("the log cannot be read: {error}")),
+        };
         loop {
             match reader.next_batch().map_err(|error| format!("the log cannot be read: {error}"))? {
                 ReadBatch::Records(batch) => {
@@ -262,9 +276,11 @@ impl<'a> RouteCheck<'a> {
             return Ok(());
         }
         let is_reported = |lsn: Lsn| {
-            self.gaps.iter().any(|(from, to, reason)| {
-                (*from..=*to).contains(&lsn) && *reason == GapReason::Damaged
-            })
+            (self.has_unusable_files && self.lsns.is_empty())
+                || self.gaps.iter().any(|(from, to, reason)| {
+                    (*from..=*to).contains(&lsn)
+                        && (*reason == GapReason::Damaged || self.has_unusable_files)
+                })
         };
         for (lsn, name) in &known.acknowledged {
             let is_named = ledger.bytes_of(*name) >= NAMED_BYTES_MIN;
@@ -312,7 +328,7 @@ impl<'a> RouteCheck<'a> {
             };
             let (_, recovery) = elgate_log::open(platform, &directory, &plan.name, options)
                 .map_err(|error| format!("I6: recovery fails: {error}"))?;
-            let found = (recovery.next_lsn, recovery.durable, recovery.quarantined);
+            let found = (recovery.next_lsn, recovery.durable);
             if before.as_ref().is_some_and(|before| *before != found) {
                 return Err(format!("I6: recovered {before:?}, and then {found:?}"));
             }

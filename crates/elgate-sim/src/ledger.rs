@@ -153,11 +153,16 @@ impl Ledger {
     }
 
     /// The engine died without the power going. What was acknowledged as accepted is in the page
-    /// cache, unless that has been dropped (`lossy`: a sync had failed).
+    /// cache, unless it was being written again elsewhere, or has been dropped (`lossy`: a write or a
+    /// sync had failed).
     pub(crate) fn engine_died(&mut self, lossy: bool) {
         self.reopen_refusals();
         if lossy {
             self.forget_unsynced();
+        }
+        for route in &mut self.routes {
+            // What is not durable is proven by nothing, so damage to it shows nowhere.
+            route.is_lied_to |= route.is_damaged && route.flush != FlushMode::Auto;
         }
     }
 
@@ -174,7 +179,7 @@ impl Ledger {
     }
 
     /// What was acknowledged as accepted only may be gone.
-    fn forget_unsynced(&mut self) {
+    pub(crate) fn forget_unsynced(&mut self) {
         for route in &mut self.routes {
             if route.flush != FlushMode::Auto {
                 let durable = route.durable;

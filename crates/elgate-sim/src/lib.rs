@@ -14,6 +14,7 @@
 //! | `ledger.rs`, `payload.rs` | what is known outside of everything that can fail |
 //! | `checker.rs` | the invariants |
 //! | `story.rs`, `report.rs` | what is said about it |
+//! | `sweep.rs` | many seeds |
 //!
 //! `docs/internals/simulation.md` says how to read it.
 
@@ -30,6 +31,8 @@ mod scenario;
 mod simulation;
 mod stage;
 mod story;
+mod sweep;
 
 pub use report::{Failure, Report};
 pub use simulation::run;
+pub use sweep::sweep;

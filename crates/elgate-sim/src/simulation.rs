@@ -50,7 +50,13 @@ pub fn run(seed: u64, aloud: bool) -> Result<Report, Failure> {
         Some(what) => Err(Failure {
             seed,
             what,
-            story: format!("{}\n{}", stage.scenario.borrow(), stage.story.text()),
+            story: format!(
+                "{}\n{:?}\n{:?}\n{}",
+                stage.scenario.borrow(),
+                stage.world.fault_counts(),
+                stage.world.strikes(),
+                stage.story.text()
+            ),
         }),
         None => Ok(Report::of(&stage)),
     };
@@ -150,6 +156,7 @@ impl Simulation {
         }
         let config = self.config();
         let world = Arc::new(StageWorld::new(&process));
+        checker::note_strikes(&stage, stage.is_cold.get());
         let opened = stage.act(Actor::Engine, || Engine::open_in(world, &config));
         let now = stage.world.now();
         match opened {
@@ -157,6 +164,7 @@ impl Simulation {
                 stage
                     .story
                     .tell(now, format_args!("an engine runs, {} shards", config.runtime.shards));
+                checker::note_strikes(&stage, stage.is_cold.replace(false));
                 self.engine = Some(engine);
             }
             Ok(Ok(engine)) => drop(engine),
@@ -253,6 +261,7 @@ impl Simulation {
         }
         checker::note_strikes(&stage, true);
         stage.world.power_cut();
+        stage.is_cold.set(true);
         stage.far_end.borrow_mut().listen();
         stage.ledger.borrow_mut().power_cut();
     }
@@ -381,6 +390,10 @@ impl Simulation {
         self.stage.ledger.borrow_mut().routes[route].has_refused = true;
         self.stage.mark("engine.route_removed");
         self.ask(|engine| engine.apply_routes(&routes))?;
+        if self.stage.has_abandoned() {
+            // A parked log is dropped with what it had not written again.
+            self.stage.ledger.borrow_mut().forget_unsynced();
+        }
         for _ in 0..self.stage.roll(|dice| dice.below(60)) {
             self.stage.step(None);
         }
@@ -422,7 +435,8 @@ impl Simulation {
         if let Some(engine) = stage.engine.borrow().as_ref() {
             engine.die_in(None);
         }
-        let until = stage.world.now().after(REST_WITHIN);
+        let mut until = stage.world.now().after(REST_WITHIN);
+        let mut mended = false;
         for attempt in 0..OPEN_ATTEMPTS_MAX {
             if self.engine.is_none() || !stage.is_engine_alive() {
                 self.engine = None;
@@ -451,7 +465,17 @@ impl Simulation {
                 Ok(_) => {}
                 Err(error) => stage.violate(format!("the engine ended at rest: {error}")),
             }
-            if stage.world.now() > until || steps > REST_STEPS_MAX {
+            let is_late = stage.world.now() > until || steps > REST_STEPS_MAX;
+            let is_damaged = stage.ledger.borrow().routes.iter().any(|route| route.is_damaged);
+            if is_late && is_damaged && !std::mem::replace(&mut mended, true) {
+                // A segment whose header was destroyed under a running engine is reported, and
+                // waits for a restart.
+                stage.mark("engine.restarted_for_damage");
+                self.restart();
+                self.open_engine(false);
+                until = stage.world.now().after(REST_WITHIN);
+                steps = 0;
+            } else if is_late {
                 let status = self.ask(Engine::status).map(|status| status.routes);
                 stage.violate(format!(
                     "I7: not at rest though nothing is wrong any more; {outstanding} submissions \

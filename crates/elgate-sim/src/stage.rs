@@ -53,6 +53,8 @@ pub(crate) struct Stage {
     pub(crate) producer_marks_left: Cell<Option<u64>>,
     is_stalled: Cell<bool>,
     submissions_left: Cell<u64>,
+    /// The power was cut and no log has been recovered since: nothing in memory proves anything.
+    pub(crate) is_cold: Cell<bool>,
     pub(crate) violation: RefCell<Option<String>>,
 }
 
@@ -102,6 +104,7 @@ impl Stage {
             producer_marks_left: Cell::new(None),
             is_stalled: Cell::new(false),
             submissions_left,
+            is_cold: Cell::new(false),
             violation: RefCell::new(None),
             scenario: RefCell::new(scenario),
         }
@@ -310,7 +313,8 @@ impl Stage {
         self.marks_left.set(None);
         let shards = std::mem::take(&mut *self.shards.borrow_mut());
         drop(shards);
-        let lossy = self.world.fault_counts().sync_errors > 0;
+        crate::checker::note_strikes(self, false);
+        let lossy = self.has_abandoned();
         self.ledger.borrow_mut().engine_died(lossy);
     }
 
@@ -324,7 +328,13 @@ impl Stage {
         }
     }
 
-    /// How far the engine is behind: whether any shard is at work.
+    /// Whether writes or syncs have failed, so that what was written and not synced was, or is
+    /// still to be, written again.
+    pub(crate) fn has_abandoned(&self) -> bool {
+        let counts = self.world.fault_counts();
+        counts.sync_errors + counts.write_errors + counts.short_writes + counts.no_space > 0
+    }
+
     pub(crate) fn is_engine_alive(&self) -> bool {
         self.engine.borrow().as_ref().is_some_and(SimProcess::is_alive)
     }
