@@ -36,11 +36,11 @@ pub use engine::{Closed, Engine, Reload};
 pub use error::EngineError;
 pub use mode::{Mode, Plan, SHARDS_MAX};
 pub use pin::{cores_of_current_thread, pin_current_thread};
+pub use shard::{Shard, ShardStart, Turn};
 pub use status::{
     Buckets, LastError, MemoryUse, MirrorStatus, RingStatus, RouteState, RouteStatus, ShardStatus,
     Status,
 };
-pub use shard::{Shard, ShardStart, Turn};
 pub use topology::{Core, Topology};
 pub use world::{OsWorld, RunningShard, ShardEnd, World};
 
