@@ -21,6 +21,7 @@ const MAY_USE = {
   'elgate-engine': ['elgate-types', 'elgate-io', 'elgate-http', 'elgate-ring', 'elgate-log', 'elgate-net'],
   'elgate-node': ['elgate-types', 'elgate-io', 'elgate-log', 'elgate-client', 'elgate-engine'],
   // Not part of the product.
+  'elgate-sim': ['elgate-types', 'elgate-io', 'elgate-ring', 'elgate-log', 'elgate-engine'],
   'elgate-bench-log': ['elgate-types', 'elgate-io', 'elgate-log'],
   'elgate-sandbox': [],
   'elgate-fault-disk': [],

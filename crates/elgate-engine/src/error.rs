@@ -14,7 +14,9 @@ pub struct EngineError {
 }
 
 impl EngineError {
-    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    /// With this code and message.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 

@@ -33,6 +33,12 @@ impl SimWorld {
         let id = self.0.lock().serial();
         SimProcess { world: self.clone(), id }
     }
+
+    /// Whether the process of that number has not been killed.
+    #[must_use]
+    pub fn is_process_alive(&self, id: u64) -> bool {
+        !self.0.lock().dead.contains(&id)
+    }
 }
 
 impl SimProcess {

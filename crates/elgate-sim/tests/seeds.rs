@@ -1,0 +1,108 @@
+//! A few thousand seeds: whatever dies, and whatever disks, networks and clocks do, what was
+//! acknowledged is delivered, once and in order.
+//!
+//! `ELGATE_SEED=<n>` runs one seed, `ELGATE_SEEDS=<count>` another number of them.
+
+use elgate_sim::{Report, run, sweep};
+
+const SEEDS: u64 = 2_000;
+const THREADS: usize = 2;
+
+/// What the seeds must have been through together. A suite that does not get there has shown
+/// nothing about it.
+const MARKS: &[&str] = &[
+    "acknowledged.durable",
+    "engine.closed",
+    "engine.died_at_start",
+    "engine.died_while_asked",
+    "engine.reloaded",
+    "engine.route_removed",
+    "far_end.redelivery",
+    "feed.failed",
+    "feed.gap",
+    "log.abandoned",
+    "log.parked",
+    "log.recovery.cut",
+    "log.resumed",
+    "log.retired",
+    "log.rolled",
+    "producer.stalled",
+    "recovery.damage_found",
+    "recovery.torn_cut",
+    "ring.claim_reclaimed",
+    "ring.replay_found_logged",
+    "route.held",
+    "route.shed",
+    "shard.passed_on",
+    "sink.file.garbled_end",
+    "sink.file.rewind",
+    "sink.http.refused",
+    "sink.http.retry",
+    "sink.http.stopped",
+];
+
+/// Faults that must have struck.
+const FAULTS: &[&str] = &[
+    "write_errors",
+    "short_writes",
+    "read_errors",
+    "sync_errors",
+    "lost_syncs",
+    "misdirected_writes",
+    "stalls",
+    "no_space",
+    "connect_errors",
+    "resets",
+    "partial_transfers",
+    "power_cuts",
+    "blocks_kept",
+    "blocks_dropped",
+    "blocks_torn",
+    "process_kills",
+    "rots",
+    "wall_clock_jumps",
+    "far_end_refusals",
+    "far_end_swallowed_answers",
+];
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn every_invariant_holds() {
+    if let Some(seed) = number("ELGATE_SEED") {
+        run(seed, false).unwrap_or_else(|failure| panic!("{failure}"));
+        return;
+    }
+    let seeds = number("ELGATE_SEEDS").unwrap_or(SEEDS);
+    let report = sweep(0, seeds, THREADS).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{report}");
+    if seeds >= SEEDS {
+        assert_measured(&report);
+    }
+}
+
+fn assert_measured(report: &Report) {
+    let missing = |names: &[&'static str], found: &dyn Fn(&str) -> u64| -> Vec<&'static str> {
+        names.iter().filter(|name| found(name) == 0).copied().collect()
+    };
+    let marks = missing(MARKS, &|name| report.marks.get(name).copied().unwrap_or(0));
+    let faults = missing(FAULTS, &|name| report.faults.get(name).copied().unwrap_or(0));
+    assert!(
+        marks.is_empty() && faults.is_empty(),
+        "never happened: {marks:?} {faults:?}\n{report}"
+    );
+    // Deaths in the middle of things, not only between them.
+    assert!(report.deaths.len() > 30, "{report}");
+    assert!(report.acknowledged > 100_000, "{report}");
+}
+
+#[test]
+fn a_seed_happens_again_exactly() {
+    for seed in [3, 25, 309] {
+        let [first, second] =
+            [(), ()].map(|()| run(seed, false).unwrap_or_else(|failure| panic!("{failure}")));
+        assert_eq!(format!("{first}"), format!("{second}"));
+    }
+}
