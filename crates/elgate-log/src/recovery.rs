@@ -21,7 +21,7 @@ use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Lsn, RouteName, kill_site};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What opening a log found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,10 +304,14 @@ impl LogWriter {
 
 /// When this process began, in clock ticks since boot: with the pid, it names the process.
 fn process_start_time() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field, the command, may hold spaces; the start time is the 20th behind it.
-    let after_command = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after_command.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+    static START_TIME: OnceLock<u64> = OnceLock::new();
+    *START_TIME.get_or_init(|| {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The second field, the command, may hold spaces; the start time is the 20th behind it.
+        let after_command = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let field = after_command.split_whitespace().nth(19);
+        field.and_then(|field| field.parse().ok()).unwrap_or(0)
+    })
 }
 
 #[cfg(test)]

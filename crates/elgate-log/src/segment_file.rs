@@ -114,7 +114,8 @@ impl SegmentFile {
             let ahead = READ_AHEAD_BYTES.min(until(self.ahead_end));
             let wanted = bytes.max(ahead).min(until(self.bytes));
             if wanted > self.window.capacity() {
-                self.window = Buffer::with_capacity(wanted.max(READ_AHEAD_BYTES));
+                let usual = READ_AHEAD_BYTES.min(until(self.bytes));
+                self.window = Buffer::with_capacity(wanted.max(usual));
             }
             // A direct read needs whole blocks; one that crosses the end of the file comes short.
             self.window.set_length(wanted.next_multiple_of(BLOCK_BYTES));
