@@ -2,6 +2,7 @@
 
 import * as ioError from './io-error.mjs';
 import * as killed from './killed.mjs';
+import * as lying from './lying.mjs';
 import * as powerCut from './power-cut.mjs';
 import * as readOnly from './read-only.mjs';
 import * as slow from './slow.mjs';
@@ -38,6 +39,7 @@ export const CASES = {
   ...onBoth('memlock', '64 KiB of lockable memory, and killed', starved.lockedMemory),
   ...onBoth('sigstop-daemon', 'the daemon is stopped and goes on', stopped.daemon),
   ...onBoth('sigstop-producer', 'a program is stopped in the ring and goes on', stopped.producer),
+  ...onBoth('lying-flush', 'flushes are lies, and the power fails', lying.run),
   ...onBoth('slow-disk', 'every request takes its time', slow.run),
   ...onBoth('kill-in-recovery', 'killed while recovering from a power cut, and cut again', killed.inRecovery),
   ...onBoth('kill-in-roll', 'killed while rolling and saving cursors, and cut', killed.inRoll),
