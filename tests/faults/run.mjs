@@ -1,11 +1,11 @@
 // Fault tests: the real daemon on a real ext4 whose disk loses power, fails, lies and dawdles, and in processes that
 // are stopped, starved of descriptors, file size or lockable memory.
 //
-//   node tests/faults/run.mjs [CASE...] [--cuts N] [--seed N] [--json] [--list]
+//   node tests/faults/run.mjs [CASE...] [--cuts N] [--flips N] [--seed N] [--json] [--list]
 //
 // Every case injects its fault under load, counts what struck, and has the checker of tests/crash look at what the
 // producers wrote down elsewhere. A case in which nothing struck is NOT MEASURED, which is a failure. `--cuts` is the
-// number of power cuts in all. Ends with "N passed, N failed, N skipped"; exit 1 if anything failed.
+// number of power cuts in all, `--flips` that of flipped bits. Ends with "N passed, N failed, N skipped"; exit 1 if anything failed.
 
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -21,6 +21,7 @@ function options() {
     allowPositionals: true,
     options: {
       cuts: { type: 'string', default: '200' },
+      flips: { type: 'string', default: '12' },
       seed: { type: 'string' },
       json: { type: 'boolean', default: false },
       list: { type: 'boolean', default: false },
@@ -38,6 +39,7 @@ function options() {
     ...values,
     chosen: positionals.length > 0 ? positionals : Object.keys(CASES),
     cuts: number('cuts'),
+    flips: number('flips'),
     seed: values.seed === undefined ? newSeed() : number('seed'),
   };
 }
@@ -62,7 +64,7 @@ async function perform(name, context) {
   report.note(`${seconds} s`);
 }
 
-const { chosen, json, list, cuts, seed } = options();
+const { chosen, json, list, cuts, flips, seed } = options();
 if (list) {
   for (const [name, { title }] of Object.entries(CASES)) console.log(`${name.padEnd(24)} ${title}`);
   process.exit(0);
@@ -72,7 +74,7 @@ const report = new Report(json ? console.error : console.log);
 if (!fs.existsSync(CLI)) throw new Error(`${CLI} is missing: build it first with npm start or npm test`);
 report.write(`seed ${seed}, in ${realDirectory(report.write)}`);
 const random = new Random(seed);
-for (const name of chosen) await perform(name, { report, cuts, random: random.fork(name) });
+for (const name of chosen) await perform(name, { report, cuts, flips, random: random.fork(name) });
 
 report.write(`\nseed ${seed}`);
 if (json) console.log(JSON.stringify({ seed, ...report.counts, phases: report.phases }, null, 2));

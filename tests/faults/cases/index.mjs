@@ -1,10 +1,11 @@
-// Every case by name: what the list shows of it, and `run({ sandbox, random, report, cuts })`.
+// Every case by name: what the list shows of it, and `run({ sandbox, random, report, cuts, flips })`.
 
 import * as ioError from './io-error.mjs';
 import * as killed from './killed.mjs';
 import * as lying from './lying.mjs';
 import * as powerCut from './power-cut.mjs';
 import * as readOnly from './read-only.mjs';
+import * as rot from './rot.mjs';
 import * as slow from './slow.mjs';
 import * as space from './space.mjs';
 import * as starved from './starved.mjs';
@@ -40,6 +41,7 @@ export const CASES = {
   ...onBoth('sigstop-daemon', 'the daemon is stopped and goes on', stopped.daemon),
   ...onBoth('sigstop-producer', 'a program is stopped in the ring and goes on', stopped.producer),
   ...onBoth('lying-flush', 'flushes are lies, and the power fails', lying.run),
+  rot: { title: 'bits flip in segments at rest', run: rot.run },
   ...onBoth('slow-disk', 'every request takes its time', slow.run),
   ...onBoth('kill-in-recovery', 'killed while recovering from a power cut, and cut again', killed.inRecovery),
   ...onBoth('kill-in-roll', 'killed while rolling and saving cursors, and cut', killed.inRoll),
