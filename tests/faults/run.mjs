@@ -16,6 +16,9 @@ import { now } from '../crash/lib/wait.mjs';
 import { CASES } from './cases/index.mjs';
 import { Lacking } from './lib/lacking.mjs';
 
+/** Cases at a time: most of them wait for the disk, or for somebody to notice. */
+const AT_ONCE = 2;
+
 function options() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -46,13 +49,15 @@ function options() {
 
 const newSeed = () => Number(process.hrtime.bigint() & 0x3fffffffn) ^ process.pid || 1;
 
+/** Runs a case with a report of its own, shown when it is over: others run at the same time. */
 async function perform(name, context) {
-  const { report } = context;
+  const lines = [];
+  const report = new Report((line) => lines.push(line));
   report.begin(name);
   const sandbox = new Sandbox('faults');
   const started = now();
   try {
-    await CASES[name].run({ ...context, sandbox });
+    await CASES[name].run({ ...context, report, sandbox });
   } catch (error) {
     if (error instanceof Lacking) report.skip(name, error.message);
     else report.fail(`case ${name} came to its end`, error.stack);
@@ -62,6 +67,7 @@ async function perform(name, context) {
   const seconds = Number(((now() - started) / 1000).toFixed(1));
   report.figures({ seconds });
   report.note(`${seconds} s`);
+  return { report, lines };
 }
 
 const { chosen, json, list, cuts, flips, seed } = options();
@@ -74,7 +80,15 @@ const report = new Report(json ? console.error : console.log);
 if (!fs.existsSync(CLI)) throw new Error(`${CLI} is missing: build it first with npm start or npm test`);
 report.write(`seed ${seed}, in ${realDirectory(report.write)}`);
 const random = new Random(seed);
-for (const name of chosen) await perform(name, { report, cuts, flips, random: random.fork(name) });
+const waiting = [...chosen];
+const work = async () => {
+  for (let name = waiting.shift(); name; name = waiting.shift()) {
+    const done = await perform(name, { cuts, flips, random: random.fork(name) });
+    for (const line of done.lines) report.write(line);
+    report.merge(done.report);
+  }
+};
+await Promise.all(Array.from({ length: AT_ONCE }, work));
 
 report.write(`\nseed ${seed}`);
 if (json) console.log(JSON.stringify({ seed, ...report.counts, phases: report.phases }, null, 2));

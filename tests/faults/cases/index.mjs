@@ -15,9 +15,14 @@ import * as stopped from './stopped.mjs';
 const POLL_SHARE = 0.25;
 const ofPoll = (cuts) => Math.max(1, Math.round(cuts * POLL_SHARE));
 
-/** A case on each backend. */
-const onBoth = (name, title, run) => ({
+/** A case on the backend that most machines choose. */
+const onUring = (name, title, run) => ({
   [name]: { title, run: (context) => run(context, { backend: 'uring' }) },
+});
+
+/** A case on each backend: those in which the backend deals with the fault. */
+const onBoth = (name, title, run) => ({
+  ...onUring(name, title, run),
   [`${name}-poll`]: { title: `${title} (poll)`, run: (context) => run(context, { backend: 'poll' }) },
 });
 
@@ -34,13 +39,13 @@ export const CASES = {
   ...onBoth('flush-eio', 'flushes fail, one by one and all of them', ioError.flushes),
   ...onBoth('read-eio', 'reads fail, for a sink and in recovery', ioError.reads),
   ...onBoth('enospc', 'the file system is full, until it is not', space.full),
-  ...onBoth('efbig', 'files may not grow, until they may', space.fileSize),
+  ...onUring('efbig', 'files may not grow, until they may', space.fileSize),
   ...onBoth('read-only', 'the file system turns read-only', readOnly.run),
-  ...onBoth('emfile', 'no more descriptors, until there are', starved.descriptors),
-  ...onBoth('memlock', '64 KiB of lockable memory, and killed', starved.lockedMemory),
-  ...onBoth('sigstop-daemon', 'the daemon is stopped and goes on', stopped.daemon),
-  ...onBoth('sigstop-producer', 'a program is stopped in the ring and goes on', stopped.producer),
-  ...onBoth('lying-flush', 'flushes are lies, and the power fails', lying.run),
+  ...onUring('emfile', 'no more descriptors, until there are', starved.descriptors),
+  ...onUring('memlock', '64 KiB of lockable memory, and killed', starved.lockedMemory),
+  ...onUring('sigstop-daemon', 'the daemon is stopped and goes on', stopped.daemon),
+  ...onUring('sigstop-producer', 'a program is stopped in the ring and goes on', stopped.producer),
+  ...onUring('lying-flush', 'flushes are lies, and the power fails', lying.run),
   rot: { title: 'bits flip in segments at rest', run: rot.run },
   ...onBoth('slow-disk', 'every request takes its time', slow.run),
   ...onBoth('kill-in-recovery', 'killed while recovering from a power cut, and cut again', killed.inRecovery),
