@@ -58,6 +58,7 @@ export function check(history) {
       failed: records.failed,
       unknown: records.byId.size - records.acked - records.failed,
       lost: count.I1 ?? 0,
+      phantom: count.I2 ?? 0,
       delivered: deliveries.first.size,
       delivered_without_ack: deliveries.unacknowledged,
       raw_duplicates: deliveries.duplicates,

@@ -17,12 +17,7 @@ import { Random } from './lib/random.mjs';
 import { sleep } from './lib/wait.mjs';
 
 /** These say that the operation was not taken. Every other failure leaves the outcome open. */
-const DEFINITE = new Set([
-  'ERR_ELGATE_PAYLOAD_TOO_LARGE',
-  'ERR_ELGATE_ROUTE_UNKNOWN',
-  'ERR_ELGATE_BACKPRESSURE',
-  'ERR_ELGATE_LOG_UNAVAILABLE',
-]);
+const DEFINITE = new Set(['ERR_ELGATE_PAYLOAD_TOO_LARGE', 'ERR_ELGATE_ROUTE_UNKNOWN', 'ERR_ELGATE_BACKPRESSURE']);
 const OUTSTANDING_MAX = 256;
 const TOO_LARGE_BYTES = 1_000_001;
 

@@ -2,8 +2,8 @@
 //
 //   node tests/crash/run.mjs [--kills N] [--seed N] [--json] [--only PHASE[,PHASE...]]
 //
-// Phases: checker (the checker against known violations), file, http, producers, sites. `--kills` is the number of
-// kills in the file phase; the others take a share of it. The same seed makes the same plan; what the processes make of
+// Phases: checker (the checker against known violations), file, http, producers, storm, sites. `--kills` is the number
+// of kills in the file phase; the others take a share or a multiple of it, 1,000 in all by default. The same seed makes the same plan; what the processes make of
 // it depends on the machine. Ends with "N passed, N failed, N skipped"; exit 1 if anything failed.
 
 import fs from 'node:fs';
@@ -18,16 +18,19 @@ import * as file from './phases/file.mjs';
 import * as http from './phases/http.mjs';
 import * as producers from './phases/producers.mjs';
 import * as sites from './phases/sites.mjs';
+import * as storm from './phases/storm.mjs';
 
 const LINES = 200_000;
 const HTTP_LINES = 20_000;
-const PHASES = { checker, file, http, producers, sites };
+/** Kills of the storm for each of the file phase. */
+const STORM_MULTIPLE = 8;
+const PHASES = { checker, file, http, producers, storm, sites };
 const NEEDS_LOG = new Set(['file', 'http']);
 
 function options() {
   const { values } = parseArgs({
     options: {
-      kills: { type: 'string', default: '200' },
+      kills: { type: 'string', default: '104' },
       seed: { type: 'string' },
       json: { type: 'boolean', default: false },
       only: { type: 'string' },
@@ -110,6 +113,7 @@ const plan = {
   file: { lines: log, kills },
   http: { lines: log?.slice(0, HTTP_LINES), kills: Math.ceil(kills / 4) },
   producers: { kills: Math.ceil(kills / 4) },
+  storm: { kills: kills * STORM_MULTIPLE },
   sites: {},
 };
 for (const phase of wanted) await perform(phase, { ...plan[phase], log, report, random: random.fork(phase) });

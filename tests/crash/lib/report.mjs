@@ -43,6 +43,12 @@ export class Report {
     Object.assign(this.#phase.figures, values);
   }
 
+  /** Takes over what another report found. */
+  merge(other) {
+    this.phases.push(...other.phases);
+    for (const [outcome, count] of Object.entries(other.counts)) this.counts[outcome] += count;
+  }
+
   get closing() {
     const { passed, failed, skipped } = this.counts;
     return `${passed} passed, ${failed} failed, ${skipped} skipped`;

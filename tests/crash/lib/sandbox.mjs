@@ -1,7 +1,7 @@
 // A phase's own place: a directory on a real file system, a ring of its own, and the processes it started.
 // Everything in it is ended (by pid) and removed at the end, also after a failure or Ctrl-C.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
@@ -16,6 +16,10 @@ const MEMORY_FILE_SYSTEMS = new Map([
 export const REPOSITORY = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
 export const CLI = path.join(REPOSITORY, 'packages/elgate/dist/cli/main.js');
 export const FAILPOINTS_ADDON = path.join(REPOSITORY, 'packages/elgate/native/elgate.failpoints.node');
+
+/** What lets a child die with this process, even when that is killed; nothing where there is no such program. */
+const TOGETHER = ['setpriv', '--pdeathsig', 'KILL', '--'];
+const together = spawnSync(TOGETHER[0], [...TOGETHER.slice(1), 'true']).status === 0 ? TOGETHER : [];
 
 const open = new Set();
 let count = 0;
@@ -81,7 +85,8 @@ export class Sandbox {
    */
   spawn(command, args, { log, stdio, env = {}, cwd = this.dir } = {}) {
     const descriptor = log ? fs.openSync(this.path(log), 'a') : undefined;
-    const child = spawn(command, args, {
+    const [program, ...rest] = [...together, command, ...args];
+    const child = spawn(program, rest, {
       cwd,
       env: { ...cleanEnvironment(), ...env },
       stdio: stdio ? stdio.map((entry) => (entry === 'log' ? descriptor : entry)) : ['ignore', descriptor, descriptor],

@@ -21,8 +21,12 @@ const PASSES_MAX = new Map([
   ['log.segment.prepared', 2],
   ['log.recovery.scanned', 2],
   ['log.recovery.cut', 2],
+  ['log.segment.recycled', 2],
+  ['log.segment.retired', 2],
 ]);
 const TEARING_SITES = new Set(['log.recovery.cut']);
+/** As small as may be, and no more than one kept: so that segments are rolled, retired and used again. */
+const SEGMENT_BYTES = 4 << 20;
 const DEATH_LIMIT_MS = 8_000;
 const RESUME_LIMIT_MS = 15_000;
 
@@ -49,7 +53,7 @@ export async function run({ sandbox, random, report }) {
 
   const receiver = await startReceiver(sandbox, { seed: random.int(1, 1e6), faults: { drop_after: 0.002 } });
   const env = { ELGATE_NATIVE: FAILPOINTS_ADDON };
-  const gate = await makeGate(sandbox, { routes: routesFor(receiver), env });
+  const gate = await makeGate(sandbox, { routes: routesFor(receiver, { retain: { max_bytes: SEGMENT_BYTES } }), env });
   const { daemon } = gate;
   const routes = [FILE_ROUTE, HTTP_ROUTE];
   // Large records, so that segments of 4 MiB roll and are prepared within a second or two.

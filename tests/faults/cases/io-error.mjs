@@ -1,13 +1,14 @@
 // Writes, flushes and reads that fail with EIO: nothing is acknowledged that was not written, what failed is written
 // again elsewhere, and what cannot be read is tried until it can.
 
+import { until } from '../../crash/lib/wait.mjs';
 import { withFlow } from '../lib/flow.mjs';
 import { activeSegment, segmentFiles } from '../lib/segments.mjs';
 
 const DISK_BYTES = 256 << 20;
 const WRITE_ERRORS = 8;
 const FLUSH_ERRORS = 8;
-const READ_ERRORS = 4;
+const READ_ERRORS = 3;
 const EIO = /os error 5\b/;
 const STRIKE_MS = 20_000;
 
@@ -19,7 +20,10 @@ export const writes = (context, { backend }) =>
   withFlow(context, { backend, disk: ROBUST }, async (flow) => {
     const { random, report } = context;
     for (let times = 1; times <= WRITE_ERRORS; times += 1) {
-      const { from, to } = await flow.disk.extentOf(activeSegment(flow.gate));
+      const segment = await until('an active segment', () => activeSegment(flow.gate), {
+        abort: () => flow.deathReason(),
+      });
+      const { from, to } = await flow.disk.extentOf(segment);
       flow.struck();
       await flow.disk.tell(`fail write ${random.int(0, 6)} ${random.int(1, 2)} ${from} ${to}`);
       await flow.disk.untilFailed('write', times, { timeoutMs: STRIKE_MS, abort: () => flow.deathReason() });
@@ -65,7 +69,7 @@ export const reads = (context, { backend }) =>
     for (let times = 1; times <= READ_ERRORS; times += 1) {
       // Far more behind than memory holds: it has to be read from the disk again.
       await flow.daemon.post('/routes/orders/pause');
-      await flow.flowing(`read error ${times - 1}`, { more: 1_500 });
+      await flow.flowing(`read error ${times - 1}`, { more: 900 });
       await restart(flow);
       const before = (await flow.disk.stats()).failed.read;
       for (const file of segmentFiles(flow.gate)) {

@@ -41,8 +41,8 @@ const at =
       for (const [site, times] of Object.entries(deaths))
         report.check(`${site}: died there`, times > 0, 'never reached: NOT MEASURED');
       await flow.conclude();
-      const { cuts, torn } = await flow.disk.stats();
-      report.figures({ struck: { cuts, torn }, visited: deaths });
+      const { cuts, dropped, torn } = await flow.disk.stats();
+      report.figures({ power_cuts: { cuts, dropped, torn }, visited: deaths });
       report.note(`${cuts} power cuts; deaths by site: ${JSON.stringify(deaths)}`);
     });
 

@@ -8,16 +8,11 @@ const DISK_BYTES = 256 << 20;
 /** EROFS, or EIO from the write that found out. */
 const WORDS = /os error (30|5)\b/;
 
-async function parkedThenRepaired(flow, label, strike) {
+async function parkedThenRepaired(flow, label, strike, end) {
   flow.struck();
   await strike();
   await flow.parked(label, WORDS);
-  const outcome = await flow.daemon.stop();
-  flow.report.check(
-    `${label}: SIGTERM ends it all the same`,
-    outcome.signal === null,
-    `${outcome.signal}:\n${flow.sandbox.tailOf(flow.daemon.log)}`,
-  );
+  await end();
   await flow.disk.tell('heal');
   await flow.disk.umount();
   await flow.disk.check();
@@ -28,11 +23,24 @@ async function parkedThenRepaired(flow, label, strike) {
 
 export const run = (context, { backend }) =>
   withFlow(context, { backend, disk: { bytes: DISK_BYTES }, args: ['--drain-timeout', '1'] }, async (flow) => {
-    await parkedThenRepaired(flow, 'an error in the file system', () =>
-      fs.writeFileSync(`/sys/fs/ext4/${flow.disk.name}/trigger_fs_error`, 'elgate fault test'),
+    const trigger = `/sys/fs/ext4/${flow.disk.name}/trigger_fs_error`;
+    await parkedThenRepaired(
+      flow,
+      'an error in the file system',
+      () => fs.writeFileSync(trigger, 'elgate fault test'),
+      async () => {
+        const { signal } = await flow.daemon.stop();
+        const story = `${signal}:\n${flow.sandbox.tailOf(flow.daemon.log)}`;
+        flow.report.check('SIGTERM ends a parked daemon all the same', signal === null, story);
+      },
     );
     // The journal's own flush fails: ext4 gives up writing for good, though the disk is well again.
-    await parkedThenRepaired(flow, 'a journal that could not be flushed', () => flow.disk.tell('fail flush 0 0'));
+    await parkedThenRepaired(
+      flow,
+      'a journal that could not be flushed',
+      () => flow.disk.tell('fail flush 0 0'),
+      () => flow.daemon.kill(),
+    );
     await flow.conclude();
     const { failed } = await flow.disk.stats();
     flow.report.check('flush errors struck', failed.flush > 0, 'none: NOT MEASURED');

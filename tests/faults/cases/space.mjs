@@ -8,7 +8,7 @@ import { withFlow } from '../lib/flow.mjs';
 
 const DISK_BYTES = 96 << 20;
 const FILE_BYTES_MAX = 1 << 20;
-const ROUNDS = 3;
+const ROUNDS = 2;
 
 /** Fills a file system to its last block. */
 function fill(mountpoint) {

@@ -25,6 +25,8 @@ export const descriptors = (context, { backend }) =>
       limit(STANDARD_STREAMS);
       flow.struck();
       await flow.parked(`no descriptors ${round}`, /os error 24\b/);
+      const metrics = await flow.daemon.get('/metrics');
+      context.report.check(`metrics without a descriptor ${round}`, metrics.status === 200, metrics.text);
       limit(before);
       await flow.unparked(`no descriptors ${round}`);
     }

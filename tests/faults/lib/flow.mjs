@@ -3,13 +3,13 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
+import { Acknowledged } from '../../crash/lib/acknowledged.mjs';
 import { startReceiver } from '../../crash/lib/far-end.mjs';
 import { makeGate } from '../../crash/lib/gate.mjs';
 import { moment } from '../../crash/lib/moments.mjs';
 import { ProducerPool } from '../../crash/lib/producer-pool.mjs';
 import { conclude, FILE_ROUTE, HTTP_ROUTE, routesFor } from '../../crash/lib/two-routes.mjs';
 import { now, until } from '../../crash/lib/wait.mjs';
-import { Acknowledged } from './acknowledged.mjs';
 import { FaultyDisk } from './disk.mjs';
 
 export const ROUTES = [FILE_ROUTE, HTTP_ROUTE];

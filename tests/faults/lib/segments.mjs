@@ -16,12 +16,10 @@ export function segmentFiles(gate, route = FILE_ROUTE) {
     .map((name) => path.join(directory, name));
 }
 
-/** The segment that the head file names. */
+/** The segment that the head file names; undefined while the log is between two. */
 export function activeSegment(gate, route = FILE_ROUTE) {
   const { sequence } = gate.head(route);
-  const file = segmentFiles(gate, route).find((candidate) => sequenceOf(candidate) === sequence);
-  if (!file) throw new Error(`no file of route ${route} is segment ${sequence}`);
-  return file;
+  return segmentFiles(gate, route).find((file) => sequenceOf(file) === sequence);
 }
 
 function sequenceOf(file) {

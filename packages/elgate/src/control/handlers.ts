@@ -8,6 +8,7 @@ import { ElgateError, guard, guardAsync } from '../errors.js';
 import type { BuildInfo, EngineStatus, LogDescription } from '../native/binding.js';
 import { binding } from '../native/load.js';
 import type { Metrics } from './metrics.js';
+import { residentBytes } from './resident.js';
 import { type Answer, json, readJson } from './respond.js';
 import type { ControlSubject, ServedRoute } from './subject.js';
 
@@ -44,14 +45,10 @@ export async function status({ subject }: Call): Promise<Answer> {
   });
 }
 
-/** What the process holds in all. Unknown when no descriptor is left to look it up with, which is when a status is asked for. */
 function wholeProcess(): EngineStatus['memory'] {
+  const bytes = residentBytes();
   const why = 'resident in all: Node.js with its heap and code, and of the above what has been touched';
-  try {
-    return [{ what: 'process', bytes: process.memoryUsage.rss(), why }];
-  } catch {
-    return [];
-  }
+  return bytes === undefined ? [] : [{ what: 'process', bytes, why }];
 }
 
 export async function info({ subject }: Call): Promise<Answer> {

@@ -4,6 +4,7 @@
 import { type Counter, type Histogram, Registry } from 'prom-client';
 import type { Buckets, BuildInfo, EngineStatus, RingStatus, RouteStatus } from '../native/binding.js';
 import { binding } from '../native/load.js';
+import { residentBytes } from './resident.js';
 
 type Labels = Record<string, string | number>;
 interface Sample {
@@ -100,7 +101,10 @@ const DEFINITIONS: readonly Definition[] = [
     type: 'gauge',
     name: 'elgate_process_resident_memory_bytes',
     help: 'Memory of the daemon that is in use.',
-    collect: () => one(process.memoryUsage.rss()),
+    collect: () => {
+      const bytes = residentBytes();
+      return bytes === undefined ? [] : one(bytes);
+    },
   },
   {
     type: 'gauge',
