@@ -10,6 +10,7 @@
 //! | how do records become writes? | `batch_builder.rs`, `writer.rs`, `writer/`, `tail_cache.rs` |
 //! | what happens after a crash? | `recovery.rs`, `plan.rs`, `damage.rs`, `sources.rs`, `quarantine.rs` |
 //! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `reader/`, `describe.rs` |
+//! | is all of it whole, and what if not? | `fsck.rs`, `fsck/` |
 //! | when do files come and go? | `preparer.rs`, `retention.rs` |
 //! | what is in the second directory? | `mirror.rs`, `writer/mirror.rs` |
 //!
@@ -24,6 +25,7 @@ mod damage;
 mod describe;
 mod error;
 mod event;
+mod fsck;
 mod head;
 mod index;
 mod mirror;
@@ -49,6 +51,7 @@ pub use cursor::{Cursor, CursorInfo, Extra, list_cursors};
 pub use describe::{LogDescription, SegmentDescription, SegmentState, describe};
 pub use error::{AppendError, CursorError, IoFault, OpenError, ReadError};
 pub use event::LogEvent;
+pub use fsck::{Finding, FindingKind, FsckError, FsckOptions, FsckReport, Outcome, fsck};
 pub use head::{HeadView, Watermarks};
 pub use options::{LogOptions, Retention};
 pub use plan::Gap;
