@@ -56,6 +56,7 @@ pub fn doctor(config: &EngineConfig) -> Vec<Finding> {
         check_data_dir(&platform, &config.data_dir),
         check_direct_io(&platform, &config.data_dir),
         check_space(&platform, config),
+        check_damage(&platform, &config.data_dir),
     ]
 }
 
@@ -250,6 +251,28 @@ fn check_space(platform: &dyn Platform, config: &EngineConfig) -> Finding {
             "make data_dir readable for this user, or choose another one",
         ),
     }
+}
+
+/// Whether damage was put aside in any log.
+fn check_damage(platform: &dyn Platform, data_dir: &Path) -> Finding {
+    let has_copies = |route: &String| {
+        let entries = platform.list(&data_dir.join(route).join("quarantine")).unwrap_or_default();
+        entries.iter().any(|entry| entry.name.contains(".wal-"))
+    };
+    let entries = platform.list(data_dir).unwrap_or_default();
+    let folders = entries.into_iter().filter(|entry| entry.is_directory).map(|entry| entry.name);
+    let mut routes: Vec<String> = folders.filter(has_copies).collect();
+    routes.sort();
+    if routes.is_empty() {
+        return finding("damage", Severity::Ok, "no damage was put aside in any log", "");
+    }
+    finding(
+        "damage",
+        Severity::Warn,
+        format!("damage was found and put aside in the log of {}", routes.join(", ")),
+        "run `npx elgate fsck` to see what is lost and what can be repaired; move the copies in \
+         the log's quarantine folder away once nobody needs them",
+    )
 }
 
 fn show(bytes: u64) -> String {

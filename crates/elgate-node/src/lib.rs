@@ -8,6 +8,7 @@
 //! | `engine.rs` | `NativeEngine`: an engine in this process |
 //! | `client.rs` | `NativeClient`: a producer on a ring, this process's or a daemon's |
 //! | `reader.rs` | `NativeReader`: tails a log |
+//! | `fsck.rs` | `NativeFsck`: checks and repairs a log |
 //! | `describe.rs` | what a log, this machine and this build look like |
 //! | `error.rs` | errors with a stable `code` |
 //! | `task.rs` | blocking work on libuv's pool, as a promise |
@@ -19,5 +20,6 @@ mod client;
 mod describe;
 mod engine;
 mod error;
+mod fsck;
 mod reader;
 mod task;

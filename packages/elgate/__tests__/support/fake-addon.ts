@@ -32,4 +32,4 @@ export const NativeClient = {
   },
 };
 export const NativeReader = binding.NativeReader;
-export const { describeLog, doctor, errorTable, buildInfo } = binding;
+export const { NativeFsck, describeLog, doctor, errorTable, buildInfo } = binding;

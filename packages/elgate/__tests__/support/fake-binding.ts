@@ -200,6 +200,55 @@ class FakeReader implements NativeReader {
   }
 }
 
+/** A log that is well, unless its directory's name says otherwise. */
+class FakeFsck {
+  constructor(
+    readonly directory: string,
+    readonly mirror: string | null,
+    readonly repair: boolean,
+  ) {}
+
+  async run(): Promise<string> {
+    const is = (word: string) => this.directory.includes(word);
+    if (is('busy')) throw nativeError('ERR_ELGATE_IN_USE', `${this.directory} is being written by process 7`);
+    const finding = (outcome: string, kind: string) => ({
+      kind,
+      outcome,
+      path: `${this.directory}/a-20260101-001.wal`,
+      from_byte: 4096,
+      to_byte: 8192,
+      first_lsn: 3,
+      last_lsn: 4,
+      what: 'it was struck',
+      advice: 'see to it',
+      copy: null,
+    });
+    const flipped = is('flipped') ? [finding(this.repair ? 'repaired' : 'repairable', 'flipped-bits')] : [];
+    const lost = is('lost') ? [finding('left', 'gap')] : [];
+    const of = (outcome: string) => flipped.filter((it) => it.outcome === outcome).length;
+    return JSON.stringify({
+      route: 'a',
+      live: is('live'),
+      segments: 1,
+      batches: 2,
+      records: 6,
+      first_lsn: 1,
+      last_lsn: 6,
+      bytes: 8192,
+      repaired: of('repaired'),
+      repairable: of('repairable'),
+      left: lost.length,
+      lost_records: lost.length * 2,
+      findings: [...flipped, ...lost],
+      findings_omitted: 0,
+    });
+  }
+
+  progress(): number[] {
+    return [4096, 8192];
+  }
+}
+
 /** A machine's worth of fakes. */
 export class FakeMachine {
   readonly rings = new Map<string, FakeRing>();
@@ -254,6 +303,7 @@ export class FakeMachine {
           return new FakeReader(ring?.log(route) ?? [], from, this.gaps, cursor);
         },
       },
+      NativeFsck: FakeFsck,
       describeLog: () =>
         JSON.stringify({
           segments: [

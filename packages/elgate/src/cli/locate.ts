@@ -66,7 +66,7 @@ export async function logDirectory(target: string, options: WhereOptions): Promi
     if (existsSync(path)) return checkedLog(path);
     throw new ElgateError('ERR_ELGATE_IO', `${path} does not exist: name a route, or the directory of a log`);
   }
-  const dataDir = await dataDirectory(configFor(options));
+  const dataDir = await dataDirectory(options);
   const directory = join(dataDir, routeName(target));
   if (existsSync(directory)) return directory;
   if (existsSync(path)) return checkedLog(path);
@@ -91,16 +91,18 @@ function checkedLog(path: string): string {
   );
 }
 
-function holdsSegments(directory: string): boolean {
+/** Whether a directory holds segments of the log of `name`. */
+export function holdsSegments(directory: string, route = basename(directory)): boolean {
   try {
-    return readdirSync(directory).some((name) => name.endsWith('.wal') && name.startsWith(basename(directory)));
+    return readdirSync(directory).some((name) => name.endsWith('.wal') && name.startsWith(route));
   } catch {
     return false;
   }
 }
 
 /** The configured data directory; if nobody configured one, that of the running daemon. */
-async function dataDirectory(config: Config): Promise<string> {
+export async function dataDirectory(options: WhereOptions): Promise<string> {
+  const config = configFor(options);
   if (config.given(['data_dir'])) return config.dataDir;
   try {
     const client = await guardAsync(() => binding().NativeClient.connect(config.ring.path, 0));

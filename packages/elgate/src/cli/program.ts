@@ -1,10 +1,11 @@
 // All commands together, and what becomes of their failures: one line on standard error, exit code 1;
-// wrong usage, exit code 2.
+// wrong usage, exit code 2. `elgate fsck` has the exit codes of its kind.
 
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { type ElgateError, toElgateError } from '../errors.js';
 import { doctorCommand } from './commands/doctor.js';
+import { FSCK_EXIT, fsckCommand } from './commands/fsck.js';
 import { inspectCommand } from './commands/inspect.js';
 import { putCommand } from './commands/put.js';
 import { routesCommand } from './commands/routes.js';
@@ -13,11 +14,21 @@ import { statusCommand } from './commands/status.js';
 import { tailCommand } from './commands/tail.js';
 import { endQuietlyWhenNobodyReads, oneLine } from './output.js';
 
-const COMMANDS = [serveCommand, putCommand, tailCommand, statusCommand, routesCommand, inspectCommand, doctorCommand];
+const COMMANDS = [
+  serveCommand,
+  putCommand,
+  tailCommand,
+  statusCommand,
+  routesCommand,
+  inspectCommand,
+  doctorCommand,
+  fsckCommand,
+];
 
 /** Runs one command line, without `node` and script; answers the exit code. */
 export async function run(args: readonly string[]): Promise<number> {
   endQuietlyWhenNobodyReads();
+  const exit = args[0] === 'fsck' ? FSCK_EXIT : { failed: 1, usage: 2 };
   const program = new Command('elgate')
     .description('Hand over I/O through shared memory: durable in microseconds, carried out in order, whatever dies')
     .version(version())
@@ -35,10 +46,10 @@ export async function run(args: readonly string[]): Promise<number> {
     await program.parseAsync(args, { from: 'user' });
     return Number(process.exitCode ?? 0);
   } catch (thrown) {
-    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : exit.usage;
     const error = toElgateError(thrown);
     process.stderr.write(`elgate: ${oneLine(error.message)} [${error.code}]\n`);
-    return isWrongUsage(error) ? 2 : 1;
+    return isWrongUsage(error) ? exit.usage : exit.failed;
   }
 }
 

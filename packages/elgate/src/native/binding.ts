@@ -69,11 +69,20 @@ export interface NativeReader {
   close(): Promise<void>;
 }
 
+/** One check of a log. */
+export interface NativeFsck {
+  /** JSON, see `FsckReport`. */
+  run(): Promise<string>;
+  /** Bytes looked at so far, and bytes there are. */
+  progress(): number[];
+}
+
 /** The addon. */
 export interface Binding {
   NativeEngine: { open(configJson: string): Promise<NativeEngine> };
   NativeClient: { connect(ringPath: string, waitMs: number): Promise<NativeClient> };
   NativeReader: { open(directory: string, from: string, reader: string | null): Promise<NativeReader> };
+  NativeFsck: new (directory: string, mirror: string | null, repair: boolean) => NativeFsck;
   describeLog(directory: string): string;
   doctor(configJson: string): string;
   errorTable(): string;
@@ -179,6 +188,40 @@ export interface LogDescription {
   next_lsn: number | null;
   cursors: { name: string; lsn: number }[];
   writer: { pid: number; alive: boolean };
+}
+
+/** `NativeFsck.run()`, parsed. */
+export interface FsckReport {
+  route: string | null;
+  /** A writer had the log open: what was not durable yet was left out. */
+  live: boolean;
+  segments: number;
+  batches: number;
+  records: number;
+  first_lsn: number | null;
+  last_lsn: number | null;
+  bytes: number;
+  repaired: number;
+  repairable: number;
+  left: number;
+  lost_records: number;
+  findings: FsckFinding[];
+  findings_omitted: number;
+}
+
+export interface FsckFinding {
+  kind: string;
+  outcome: 'note' | 'repairable' | 'repaired' | 'left';
+  path: string;
+  from_byte: number | null;
+  to_byte: number | null;
+  first_lsn: number | null;
+  last_lsn: number | null;
+  what: string;
+  /** Empty if there is nothing to do. */
+  advice: string;
+  /** Where the bytes are kept that were there before. */
+  copy: string | null;
 }
 
 /** `doctor()`, parsed. */
