@@ -9,7 +9,8 @@
 //! | what is wrong | set right from | file |
 //! |---|---|---|
 //! | single flipped bits | the checksums themselves | `fsck/syndrome.rs`, `fsck/mend.rs` |
-//! | a batch, a segment | a mirror; and the mirror from here | `fsck/walk.rs`, `fsck/segments.rs` |
+//! | a batch, a segment | a mirror; and the mirror from here | `fsck/walk.rs`, `fsck/settle.rs`, `fsck/segments.rs` |
+//! | a footer | its checksum, the mirror, the batches | `fsck/footer.rs` |
 //! | a header | its second copy, its checksum, the mirror | `fsck/header.rs` |
 //! | a cursor, the head file | its checksum; the log | `fsck/aside.rs` |
 //!
@@ -18,11 +19,13 @@
 
 mod aside;
 mod check;
+mod footer;
 mod header;
 mod image;
 mod mend;
 mod report;
 mod segments;
+mod settle;
 mod syndrome;
 mod walk;
 
@@ -144,18 +147,23 @@ impl Check<'_> {
     ) -> Result<(), FsckError> {
         let pairs = &mut found.pairs;
         self.report.segments = pairs.len() as u64;
+        self.names(pairs);
         let last_used = pairs.iter().rposition(|pair| pair.first.is_some());
         let mut position = Position { next: first_kept(pairs, marks), ..Position::default() };
         let begin = SEGMENT_HEADER_BYTES as u64;
         for index in 0..pairs.len() {
             let (Some(last_used), true) = (last_used, last_used.is_some_and(|last| index <= last))
             else {
-                self.leftover_from(&mut pairs[index], begin, "something that is no batch")?;
-                let bytes = pairs[index].end();
-                self.advance(bytes);
+                self.unused(&mut pairs[index])?;
+                self.advance(pairs[index].header.segment_bytes * pairs[index].copies());
                 continue;
             };
-            let ceiling = self.ceiling(pairs, index, promised);
+            let mut ceiling = self.ceiling(pairs, index, promised);
+            if let (Ceiling::Last(lsn), Some(_)) = (ceiling, &pairs[index].there) {
+                // One copy may lack what the other one says was acknowledged.
+                let stated = self.stated_from(&mut pairs[index], begin)?;
+                ceiling = Ceiling::Last(lsn.max(stated.next()));
+            }
             let is_suspect = |pair: &Pair| pair.begins_damaged || pair.first.is_none();
             let next_begins_damaged = index < last_used && is_suspect(&pairs[index + 1]);
             let pair = &mut pairs[index];
@@ -182,6 +190,18 @@ impl Check<'_> {
             self.lost(&dir, None, lsns, what, None);
         }
         Ok(())
+    }
+
+    /// Names sort as segments follow each other, which spares opening all of them.
+    fn names(&mut self, pairs: &[Pair]) {
+        let images = pairs.iter().filter_map(|pair| pair.here.as_ref());
+        let orders = images.map(|image| naming::segment_order(image.name()));
+        if !orders.is_sorted() {
+            let dir = self.dir.to_owned();
+            let what = "the segments' names are not in the order of the segments".to_owned();
+            let advice = "nothing is lost, but opening the log takes longer: rename them back";
+            self.report(FindingKind::Names, Outcome::Note, &dir, what, advice);
+        }
     }
 
     fn ceiling(&self, pairs: &[Pair], index: usize, promised: Lsn) -> Ceiling {

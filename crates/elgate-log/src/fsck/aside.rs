@@ -133,6 +133,7 @@ impl Check<'_> {
                         offset: (index * SLOT_BYTES) as u64,
                         lsns: None,
                         what: "flipped bits in a reader's saved position".to_owned(),
+                        is_error: true,
                     };
                     self.set_right(image, wrong, &bytes)?;
                     is_known = true;
@@ -177,7 +178,8 @@ impl Check<'_> {
                  visible; the next start writes it anew",
                 marks.first, marks.durable, marks.visible
             );
-            let wrong = Wrong { kind: FindingKind::Head, offset: 0, lsns: None, what };
+            let wrong =
+                Wrong { kind: FindingKind::Head, offset: 0, lsns: None, what, is_error: true };
             self.set_right(&mut image, wrong, &[0; BLOCK_BYTES])?;
         }
         Ok(is_plausible)

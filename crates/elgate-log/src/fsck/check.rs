@@ -29,6 +29,16 @@ pub(super) struct Wrong {
     /// First and last record concerned.
     pub(super) lsns: Option<(Lsn, Lsn)>,
     pub(super) what: String,
+    /// Otherwise a crash, or a mirror's device that was away, may leave it so, and the next start
+    /// sees to it by itself.
+    pub(super) is_error: bool,
+}
+
+/// What a mirror lacks of one segment.
+#[derive(Debug, Default)]
+pub(super) struct Lag {
+    pub(super) batches: u64,
+    pub(super) bytes: u64,
 }
 
 impl Check<'_> {
@@ -39,10 +49,10 @@ impl Check<'_> {
         wrong: Wrong,
         right: &[u8],
     ) -> Result<(), IoFault> {
-        let Wrong { kind, offset, lsns, what } = wrong;
+        let Wrong { kind, offset, lsns, what, is_error } = wrong;
         let mut finding = Finding {
             kind,
-            outcome: Outcome::Repairable,
+            outcome: if is_error { Outcome::Repairable } else { Outcome::Note },
             path: image.path.clone(),
             bytes: Some(offset..offset + right.len() as u64),
             lsns,
@@ -52,7 +62,7 @@ impl Check<'_> {
         };
         if self.options.repair {
             finding.copy = image.replace(self.platform, offset, right)?;
-            finding.outcome = Outcome::Repaired;
+            finding.outcome = if is_error { Outcome::Repaired } else { Outcome::Note };
             finding.advice = match &finding.copy {
                 Some(copy) => format!("what was there before is kept in {}", copy.display()),
                 None => String::new(),
@@ -89,14 +99,18 @@ impl Check<'_> {
         kind: FindingKind,
         path: &Path,
         what: String,
+        is_error: bool,
         remedy: impl FnOnce(&dyn Platform) -> Result<(), IoFault>,
     ) -> Result<(), IoFault> {
+        let (outcome, advice) = match self.options.repair {
+            true => (Outcome::Repaired, "it is right now"),
+            false => (Outcome::Repairable, RUN_REPAIR),
+        };
         if self.options.repair {
             remedy(self.platform)?;
-            self.report(kind, Outcome::Repaired, path, what, "");
-        } else {
-            self.report(kind, Outcome::Repairable, path, what, RUN_REPAIR);
         }
+        let outcome = if is_error { outcome } else { Outcome::Note };
+        self.report(kind, outcome, path, what, advice);
         Ok(())
     }
 

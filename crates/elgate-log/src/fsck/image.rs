@@ -236,23 +236,37 @@ impl Image {
         bytes: &[u8],
     ) -> Result<Option<PathBuf>, IoFault> {
         let held = self.read(platform, offset, bytes.len())?;
-        let differs =
-            |at: usize| held.get(at..at + BLOCK_BYTES) != Some(&bytes[at..at + BLOCK_BYTES]);
-        let mut changed = (0..bytes.len()).step_by(BLOCK_BYTES).filter(|at| differs(*at));
+        let differs = |at: &usize| {
+            let block = *at..*at + BLOCK_BYTES;
+            held.get(block.clone()) != Some(&bytes[block])
+        };
+        let mut changed = (0..bytes.len()).step_by(BLOCK_BYTES).filter(differs);
         let Some(first) = changed.next() else { return Ok(None) };
         let range = first..changed.next_back().unwrap_or(first) + BLOCK_BYTES;
-        let place = offset + range.start as u64..offset + range.end as u64;
-        let kept = self.keep(platform, place.clone())?;
+        let place = offset + range.start as u64;
+        let kept = self.keep(platform, place..offset + range.end as u64)?;
+        self.write(platform, place, &bytes[range])?;
+        Ok(Some(kept))
+    }
+
+    /// Writes whole blocks, durably, and reads them back.
+    pub(super) fn write(
+        &mut self,
+        platform: &dyn Platform,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), IoFault> {
         let file = open_segment(platform, &self.path, true, true).at("open", &self.path)?;
-        let new = Buffer::copy_of(&bytes[range]);
-        platform.write_at(&file, place.start, &new, true).at("repair", &self.path)?;
+        // By way of aligned memory: the file may be open past the page cache.
+        let new = Buffer::copy_of(bytes);
+        platform.write_at(&file, offset, &new, true).at("repair", &self.path)?;
         platform.sync(&file).at("sync", &self.path)?;
         self.forget(platform)?;
-        if self.read(platform, place.start, new.len())? != &new[..] {
+        if self.read(platform, offset, new.len())? != &new[..] {
             let error = io::Error::other("what was written does not read back");
             return Err(error).at("repair", &self.path);
         }
-        Ok(Some(kept))
+        Ok(())
     }
 
     /// Makes the file as long as it should be, with zeros.

@@ -30,10 +30,16 @@ pub enum FindingKind {
     HeaderCopy,
     /// All of a segment's header.
     Header,
+    /// A sealed segment's footer.
+    Footer,
     /// A segment's file is shorter than it was.
     Truncated,
     /// A whole segment is missing.
     Segment,
+    /// What a mirror lacks of a segment.
+    Mirror,
+    /// The order of the segments' names.
+    Names,
     /// A reader's saved position.
     Cursor,
     /// The head file.
@@ -57,8 +63,11 @@ impl FindingKind {
             Self::Gap => "gap",
             Self::HeaderCopy => "header-copy",
             Self::Header => "header",
+            Self::Footer => "footer",
             Self::Truncated => "truncated",
             Self::Segment => "segment",
+            Self::Mirror => "mirror",
+            Self::Names => "names",
             Self::Cursor => "cursor",
             Self::Head => "head",
             Self::UnfinishedWrite => "unfinished-write",

@@ -4,7 +4,6 @@
 use super::check::{Check, Wrong};
 use super::header::{FoundHeader, examine};
 use super::image::Image;
-use super::mend::Judged;
 use super::report::{FindingKind, FsckError, Outcome};
 use crate::batch::BatchHeader;
 use crate::error::{AtPath, IoFault};
@@ -32,7 +31,12 @@ pub(super) struct Pair {
 impl Pair {
     /// Where batches end at the latest.
     pub(super) fn end(&self) -> u64 {
-        self.header.segment_bytes
+        self.header.usable_end()
+    }
+
+    /// How many copies there are.
+    pub(super) fn copies(&self) -> u64 {
+        u64::from(self.here.is_some()) + u64::from(self.there.is_some())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -189,7 +193,7 @@ impl Check<'_> {
             return Ok(());
         }
         if let Some((block, kind, what)) = right {
-            let wrong = Wrong { kind, offset: 0, lsns: None, what };
+            let wrong = Wrong { kind, offset: 0, lsns: None, what, is_error: true };
             self.set_right(&mut image, wrong, &block[..])?;
         }
         if image.bytes < pair.header.segment_bytes {
@@ -199,7 +203,7 @@ impl Check<'_> {
             );
             let path = image.path.clone();
             let whole = pair.header.segment_bytes;
-            self.remedy(FindingKind::Truncated, &path, what, |platform| {
+            self.remedy(FindingKind::Truncated, &path, what, true, |platform| {
                 image.extend(platform, whole)
             })?;
         }
@@ -213,7 +217,7 @@ impl Check<'_> {
                 HeaderFault::Version(_) => {
                     (Outcome::Left, FindingKind::Header, "check it with the Elgate that wrote it")
                 }
-                _ if is_named_as_ours(image.name()) => (
+                _ if naming::segment_order(image.name()).is_some() => (
                     Outcome::Left,
                     FindingKind::Header,
                     "name a mirror with --mirror, or restore the file from a backup, and run it again",
@@ -254,17 +258,8 @@ impl Check<'_> {
 
     /// Of the batches that the copies have at `offset`, the one with the lowest LSN.
     fn lowest_at(&self, pair: &mut Pair, offset: u64) -> Result<Option<BatchHeader>, IoFault> {
-        let (end, salt) = (pair.end(), pair.header.salt);
-        let mut lowest: Option<BatchHeader> = None;
-        for image in [&mut pair.here, &mut pair.there].into_iter().flatten() {
-            if let Judged::Whole(header) | Judged::Mended(header, _) =
-                image.judge(self.platform, offset, end, salt)?
-                && lowest.is_none_or(|lowest| header.first_lsn < lowest.first_lsn)
-            {
-                lowest = Some(header);
-            }
-        }
-        Ok(lowest)
+        let found = self.batches_at(pair, offset)?;
+        Ok(found.into_iter().min_by_key(|header| header.first_lsn))
     }
 
     /// Copies whole segments that one directory has and the other lacks. A segment older than all
@@ -276,15 +271,20 @@ impl Check<'_> {
             found.pairs.iter().find(|pair| pair.here.is_some()).map(|pair| pair.header.sequence);
         let newest_used = found.pairs.iter().rposition(|pair| pair.first.is_some());
         for (index, pair) in found.pairs.iter_mut().enumerate() {
-            if pair.first.is_none() || (self.live.is_some() && Some(index) == newest_used) {
+            if pair.first.is_none() {
                 continue;
             }
             let sequence = pair.header.sequence;
+            // What the mirror lacks of the segment that is written last, the next start copies.
+            let is_last = Some(index) == newest_used;
             match (&mut pair.here, &mut pair.there) {
                 (None, Some(image)) if oldest_here.is_none_or(|oldest| sequence > oldest) => {
-                    pair.here = self.copy_over(image, self.dir)?;
+                    pair.here = self.copy_over(image, self.dir, true)?;
                 }
-                (Some(image), None) => pair.there = self.copy_over(image, &mirror)?,
+                // A writer sees to its mirror itself.
+                (Some(image), None) if self.live.is_none() => {
+                    pair.there = self.copy_over(image, &mirror, !is_last)?;
+                }
                 _ => {}
             }
         }
@@ -294,7 +294,12 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn copy_over(&mut self, image: &mut Image, dir: &Path) -> Result<Option<Image>, IoFault> {
+    fn copy_over(
+        &mut self,
+        image: &mut Image,
+        dir: &Path,
+        is_error: bool,
+    ) -> Result<Option<Image>, IoFault> {
         let name = image.name().to_owned();
         let target = dir.join(&name);
         let what = format!("the segment is missing; {} has it", image.path.display());
@@ -304,7 +309,7 @@ impl Check<'_> {
             self.report(FindingKind::Segment, Outcome::Left, &target, what, advice);
             return Ok(None);
         }
-        self.remedy(FindingKind::Segment, &target, what, |platform| {
+        self.remedy(FindingKind::Segment, &target, what, is_error, |platform| {
             copy_file(platform, image, dir, &target)
         })?;
         if !self.options.repair {
@@ -339,13 +344,4 @@ fn copy_file(
     platform.sync(&copy).at("sync", &unfinished)?;
     platform.rename(&unfinished, target).at("rename a segment to", target)?;
     platform.sync_directory(dir).at("sync", dir)
-}
-
-/// Whether a name is one that Elgate gives: `...-YYYYMMDD-NNN.wal`.
-fn is_named_as_ours(name: &str) -> bool {
-    let mut parts = name.strip_suffix(".wal").unwrap_or(name).rsplitn(3, '-');
-    let is_number = |part: Option<&str>, digits: usize| {
-        part.is_some_and(|part| part.len() >= digits && part.bytes().all(|it| it.is_ascii_digit()))
-    };
-    is_number(parts.next(), 3) && is_number(parts.next(), 8) && parts.next().is_some()
 }

@@ -1,18 +1,18 @@
 //! Walking a log from its first batch to its last, both copies of every segment side by side.
 //!
-//! Where a batch should be, a copy that holds it whole counts before one that is whole after a
-//! correction, and either before none. Where no copy does, the log goes on at the batch with the
+//! Where no copy holds the batch that should be there, the log goes on at the batch with the
 //! lowest LSN that is expected or later; what lies between is lost, except the records in it that
 //! validate by themselves.
 //!
 //! Nothing is believed that does not validate under the segment's salt, so stale bytes of an
 //! earlier life of the file are nothing.
 
-use super::check::{Check, Wrong};
-use super::image::Image;
-use super::mend::{Judged, Mend};
+use super::check::{Check, Lag};
+use super::footer::Witness;
+use super::mend::Judged;
 use super::report::{FindingKind, Outcome};
 use super::segments::Pair;
+use super::settle::{Expected, Place};
 use crate::batch::{BatchHeader, WINDOW_BYTES};
 use crate::damage::{missing, salvage};
 use crate::error::{AtPath, IoFault};
@@ -24,6 +24,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+const BEGIN: u64 = SEGMENT_HEADER_BYTES as u64;
 
 /// How far the walk has come.
 #[derive(Debug, Default)]
@@ -31,8 +32,6 @@ pub(super) struct Position {
     /// The LSN that comes next, if it can be told.
     pub(super) next: Option<Lsn>,
     pub(super) epoch: u64,
-    /// The highest durable watermark that a batch states.
-    pub(super) stated: Lsn,
 }
 
 /// Where the records of a segment end.
@@ -42,16 +41,15 @@ pub(super) enum Ceiling {
     Sealed(Lsn),
     /// A writer goes on here; everything before this LSN must be here, the rest is not looked at.
     Live(Lsn),
-    /// The log ends here; this LSN and those after it were promised by nobody but batches.
+    /// The log ends here; this LSN and those after it were promised by nobody.
     Last(Lsn),
 }
 
-/// A place in a segment, and what is expected there.
-struct Here<'p> {
-    pair: &'p mut Pair,
-    at: u64,
-    end: u64,
-    salt: u32,
+impl Ceiling {
+    fn lsn(self) -> Lsn {
+        let (Self::Sealed(lsn) | Self::Live(lsn) | Self::Last(lsn)) = self;
+        lsn
+    }
 }
 
 impl Check<'_> {
@@ -64,59 +62,69 @@ impl Check<'_> {
         ceiling: Ceiling,
         next_begins_damaged: bool,
     ) -> Result<(), IoFault> {
-        let (end, salt) = (pair.end(), pair.header.salt);
-        let mut here = Here { pair, at: SEGMENT_HEADER_BYTES as u64, end, salt };
+        let mut witness = Witness::new(self.platform, pair)?;
+        if self.live.is_some() && !witness.mirror_is_complete() {
+            // What the mirror lacks, the writer is about to copy.
+            pair.there = None;
+        }
+        let ceiling = match (ceiling, witness.footer()) {
+            // A footer is written when all before it is stable.
+            (Ceiling::Last(lsn), Some(footer)) => Ceiling::Last(lsn.max(footer.next_lsn)),
+            (ceiling, _) => ceiling,
+        };
+        let lag = (!witness.mirror_is_complete()).then(Lag::default);
+        let end = witness.end().unwrap_or(u64::MAX).min(pair.end());
+        let salt = pair.header.salt;
+        let copies = pair.copies();
+        let mut here = Place { pair, at: BEGIN, end, salt, lag };
+        self.advance(BEGIN * copies);
+        let damage = (self.report.left, self.report.lost_records);
         loop {
             let before = here.at;
-            let is_over = |position: &Position| match ceiling {
-                Ceiling::Sealed(lsn) | Ceiling::Live(lsn) => {
-                    position.next.is_some_and(|next| next >= lsn)
-                }
-                Ceiling::Last(_) => false,
-            };
-            if is_over(position) && matches!(ceiling, Ceiling::Live(_)) {
+            let next = position.next.unwrap_or(Lsn(1));
+            let is_over = position.next.is_some_and(|next| next >= ceiling.lsn());
+            if is_over && matches!(ceiling, Ceiling::Live(_)) {
                 break;
             }
-            let batch = self.settle(&mut here, position, is_over(position))?;
-            if let Some(header) = batch {
+            let is_sealed = matches!(ceiling, Ceiling::Sealed(_));
+            let expected = Expected { only_marker: is_over && is_sealed, is_proven: !is_over };
+            if let Some((header, batch)) = self.settle(&mut here, position, expected)? {
+                witness.take(here.at, &header, &batch);
                 self.take(&header, position);
                 here.at += u64::from(header.batch_bytes);
-            } else if is_over(position) {
-                self.leftover(
-                    &mut here,
-                    "an abandoned segment goes on with what was never acknowledged",
-                )?;
+            } else if is_over && is_sealed {
+                self.leftover(&mut here, "what an abandoned write has left")?;
                 break;
             } else {
-                let expected = position.next.unwrap_or(Lsn(1));
-                let later = self.find_later(here.pair, here.at, expected, position.epoch)?;
-                let is_ours = |(_, header): &(u64, BatchHeader)| match ceiling {
-                    Ceiling::Sealed(lsn) | Ceiling::Live(lsn) => header.first_lsn < lsn,
-                    Ceiling::Last(_) => true,
+                let later = self.find_later(here.pair, here.at, next, position.epoch)?;
+                let is_last = matches!(ceiling, Ceiling::Last(_));
+                let later = later.filter(|(_, it)| is_last || it.first_lsn < ceiling.lsn());
+                let Some((offset, header)) = later else {
+                    self.ends(&mut here, position, ceiling.lsn(), next_begins_damaged)?;
+                    break;
                 };
-                match later.filter(is_ours) {
-                    Some((offset, header)) => {
-                        let at = here.at;
-                        self.damaged(&mut here, at..offset, position.next, header.first_lsn)?;
-                        position.next = Some(header.first_lsn);
-                        here.at = offset;
-                    }
-                    None => {
-                        self.ends(&mut here, position, ceiling, next_begins_damaged)?;
-                        break;
-                    }
+                if is_last && self.is_unfinished(&mut here, offset, next, ceiling)? {
+                    self.leftover(&mut here, "an unfinished write: the next start cuts it")?;
+                    break;
                 }
+                let range = here.at..offset;
+                self.damaged(&mut here, range, position.next, header.first_lsn)?;
+                position.next = Some(header.first_lsn);
+                here.at = offset;
             }
-            self.advance(here.at - before);
+            self.advance((here.at - before) * copies);
         }
-        self.advance(here.end.saturating_sub(here.at));
+        self.advance(here.pair.header.segment_bytes.saturating_sub(here.at) * copies);
+        self.report_lag(&here, matches!(ceiling, Ceiling::Sealed(_)));
+        if damage == (self.report.left, self.report.lost_records) && self.live.is_none() {
+            self.footers(pair, witness, matches!(ceiling, Ceiling::Sealed(_)))?;
+        }
         Ok(())
     }
 
     fn take(&mut self, header: &BatchHeader, position: &mut Position) {
         position.next = Some(header.next_lsn());
         position.epoch = header.epoch;
-        position.stated = position.stated.max(header.durable_lsn);
         self.report.batches += 1;
         self.report.records += u64::from(header.record_count);
         if header.record_count > 0 {
@@ -125,91 +133,22 @@ impl Check<'_> {
         }
     }
 
-    /// Finds the batch that should be here, and sets right the copies that do not hold it.
-    /// `None`: no copy does. With `only_marker`, only a batch without records can be here.
-    fn settle(
-        &mut self,
-        here: &mut Here<'_>,
-        position: &Position,
-        only_marker: bool,
-    ) -> Result<Option<BatchHeader>, IoFault> {
-        let fits = |header: &BatchHeader| {
-            header.epoch >= position.epoch
-                && position.next.is_none_or(|next| header.first_lsn == next)
-                && !(only_marker && header.record_count > 0)
-        };
-        let (at, end, salt) = (here.at, here.end, here.salt);
-        let first = self.judge(here.pair.here.as_mut(), at, end, salt, fits)?;
-        let second = self.judge(here.pair.there.as_mut(), at, end, salt, fits)?;
-        let header = match (&first, &second) {
-            (Judged::Whole(header), _)
-            | (_, Judged::Whole(header))
-            | (Judged::Mended(header, _), _)
-            | (_, Judged::Mended(header, _)) => *header,
-            (Judged::Bad, Judged::Bad) => return Ok(None),
-        };
-        let both = here.pair.here.is_some() && here.pair.there.is_some();
-        if matches!(first, Judged::Whole(_)) && !both {
-            return Ok(Some(header));
+    fn report_lag(&mut self, here: &Place<'_>, is_sealed: bool) {
+        let (Some(lag), Some(there)) = (&here.lag, &here.pair.there) else { return };
+        if lag.batches == 0 {
+            return;
         }
-        let bytes = header.batch_bytes as usize;
-        let right = match (&first, &second) {
-            (Judged::Whole(_), _) => self.bytes_of(here.pair.here.as_mut(), here.at, bytes)?,
-            (_, Judged::Whole(_)) => self.bytes_of(here.pair.there.as_mut(), here.at, bytes)?,
-            (Judged::Mended(_, mend), _) | (_, Judged::Mended(_, mend)) => mend.bytes.clone(),
-            (Judged::Bad, Judged::Bad) => return Ok(None),
+        let (outcome, advice) = match (is_sealed, self.options.repair) {
+            (_, true) => (Outcome::Repaired, "they were copied"),
+            (_, false) => (Outcome::Repairable, "the next start copies them, or --repair now"),
         };
-        for (image, judged) in
-            [(here.pair.here.as_mut(), first), (here.pair.there.as_mut(), second)]
-        {
-            let Some(image) = image else { continue };
-            if image.read(self.platform, at, bytes)? == &right[..] {
-                continue;
-            }
-            let (kind, what) = explain(&judged, &right);
-            let lsns = lsns_of(&header);
-            self.set_right(image, Wrong { kind, offset: at, lsns, what }, &right)?;
-        }
-        Ok(Some(header))
-    }
-
-    fn judge(
-        &self,
-        image: Option<&mut Image>,
-        at: u64,
-        end: u64,
-        salt: u32,
-        fits: impl Fn(&BatchHeader) -> bool,
-    ) -> Result<Judged, IoFault> {
-        let Some(image) = image else { return Ok(Judged::Bad) };
-        for is_second_look in [false, true] {
-            if is_second_look {
-                // What was read ahead may be older than what a writer has promised since.
-                image.forget(self.platform)?;
-            }
-            let judged = image.judge(self.platform, at, end, salt)?;
-            let is_right = match &judged {
-                Judged::Whole(header) | Judged::Mended(header, _) => fits(header),
-                Judged::Bad => false,
-            };
-            if is_right {
-                return Ok(judged);
-            }
-            if self.live.is_none() {
-                break;
-            }
-        }
-        Ok(Judged::Bad)
-    }
-
-    fn bytes_of(
-        &self,
-        image: Option<&mut Image>,
-        at: u64,
-        bytes: usize,
-    ) -> Result<Vec<u8>, IoFault> {
-        let Some(image) = image else { return Ok(Vec::new()) };
-        Ok(image.read(self.platform, at, bytes)?.to_vec())
+        let outcome = if is_sealed { outcome } else { Outcome::Note };
+        let what = format!(
+            "the mirror lacked {} batches, {} bytes, of the segment",
+            lag.batches, lag.bytes
+        );
+        let path = there.path.clone();
+        self.report(FindingKind::Mirror, outcome, &path, what, advice);
     }
 
     /// Of the batches at or behind `from` that any copy holds, the one with the lowest LSN not
@@ -222,16 +161,10 @@ impl Check<'_> {
         expected: Lsn,
         epoch: u64,
     ) -> Result<Option<(u64, BatchHeader)>, IoFault> {
-        let (salt, end) = (pair.header.salt, pair.end());
         let mut best: Option<(u64, BatchHeader)> = None;
-        let (mut at, mut stop) = (from, end);
+        let (mut at, mut stop) = (from, pair.end());
         while at < stop {
-            for image in [&mut pair.here, &mut pair.there].into_iter().flatten() {
-                let (Judged::Whole(header) | Judged::Mended(header, _)) =
-                    image.judge(self.platform, at, end, salt)?
-                else {
-                    continue;
-                };
+            for header in self.batches_at(pair, at)? {
                 let is_later = header.first_lsn >= expected && header.epoch >= epoch;
                 let is_lower = best.is_none_or(|(_, best)| header.first_lsn < best.first_lsn);
                 if is_later && is_lower {
@@ -247,10 +180,48 @@ impl Check<'_> {
         Ok(best)
     }
 
+    /// The batches that the copies have at `at`.
+    pub(super) fn batches_at(&self, pair: &mut Pair, at: u64) -> Result<Vec<BatchHeader>, IoFault> {
+        let (salt, end) = (pair.header.salt, pair.end());
+        let mut found = Vec::new();
+        for image in [&mut pair.here, &mut pair.there].into_iter().flatten() {
+            if let Judged::Whole(header) | Judged::Mended(header, _) =
+                image.judge(self.platform, at, end, salt)?
+            {
+                found.push(header);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether nobody says that what should be here was acknowledged, and neither does any batch
+    /// from `from` on: several writes may be under way at once, and complete in any order.
+    fn is_unfinished(
+        &mut self,
+        here: &mut Place<'_>,
+        from: u64,
+        next: Lsn,
+        ceiling: Ceiling,
+    ) -> Result<bool, IoFault> {
+        Ok(next >= ceiling.lsn() && self.stated_from(here.pair, from)? < next)
+    }
+
+    /// The highest durable watermark that a batch from `from` on states.
+    pub(super) fn stated_from(&self, pair: &mut Pair, from: u64) -> Result<Lsn, IoFault> {
+        let (mut at, mut stated) = (from, Lsn::ZERO);
+        while at < pair.end() {
+            for header in self.batches_at(pair, at)? {
+                stated = stated.max(header.durable_lsn);
+            }
+            at += BLOCK;
+        }
+        Ok(stated)
+    }
+
     /// Reports a range that no copy holds whole, and what it costs.
     fn damaged(
         &mut self,
-        here: &mut Here<'_>,
+        here: &mut Place<'_>,
         range: Range<u64>,
         next: Option<Lsn>,
         later: Lsn,
@@ -292,7 +263,7 @@ impl Check<'_> {
     /// Copies what is left of a damaged range aside, if anything is and repairing is wanted.
     fn keep_damage(
         &mut self,
-        here: &mut Here<'_>,
+        here: &mut Place<'_>,
         range: Range<u64>,
     ) -> Result<Option<PathBuf>, IoFault> {
         let Some(image) = &mut here.pair.here else { return Ok(None) };
@@ -302,23 +273,22 @@ impl Check<'_> {
         image.keep(self.platform, range).map(Some)
     }
 
-    /// No batch follows in this segment.
+    /// No batch follows in this segment, and those before `until` should.
     fn ends(
         &mut self,
-        here: &mut Here<'_>,
+        here: &mut Place<'_>,
         position: &mut Position,
-        ceiling: Ceiling,
+        until: Lsn,
         next_begins_damaged: bool,
     ) -> Result<(), IoFault> {
         let at = here.at;
-        let until = match ceiling {
-            Ceiling::Sealed(lsn) | Ceiling::Live(lsn) => lsn,
-            Ceiling::Last(promised) => promised.max(position.stated.next()),
-        };
         if position.next.is_some_and(|next| until <= next) {
             return self.leftover(here, "an unfinished write: the next start cuts it");
         }
         let dirty_end = match &mut here.pair.here {
+            // What is not blank may be of an earlier life; the next segment is a better guess.
+            _ if here.pair.header.is_recycled && next_begins_damaged => at,
+            Some(_) if here.pair.header.is_recycled => here.end.min(at + WINDOW_BYTES),
             Some(image) => image.dirty_end(self.platform, at..here.end)?,
             None => at,
         };
@@ -326,55 +296,29 @@ impl Check<'_> {
             // This segment ends here; whatever is wrong is wrong with the next one.
             return Ok(());
         }
-        self.damaged(here, at..dirty_end, position.next, until)?;
+        self.damaged(here, at..dirty_end.max(at), position.next, until)?;
         position.next = Some(until);
         Ok(())
     }
 
-    /// Takes note of what lies behind the last batch.
-    pub(super) fn leftover_from(
-        &mut self,
-        pair: &mut Pair,
-        at: u64,
-        what: &str,
-    ) -> Result<(), IoFault> {
+    /// Takes note of what lies in a segment to which no batch was written.
+    pub(super) fn unused(&mut self, pair: &mut Pair) -> Result<(), IoFault> {
         let (end, salt) = (pair.end(), pair.header.salt);
-        self.leftover(&mut Here { pair, at, end, salt }, what)
+        let mut here = Place { pair, at: BEGIN, end, salt, lag: None };
+        self.leftover(&mut here, "something that is no batch")
     }
 
-    fn leftover(&mut self, here: &mut Here<'_>, what: &str) -> Result<(), IoFault> {
-        let (at, end) = (here.at, here.end);
+    /// Takes note of what lies behind the last batch, unless it may be of an earlier life.
+    fn leftover(&mut self, here: &mut Place<'_>, what: &str) -> Result<(), IoFault> {
+        let (at, end) = (here.at, here.pair.end());
+        let may_be_older = here.pair.header.is_recycled;
         let Some(image) = &mut here.pair.here else { return Ok(()) };
-        if self.live.is_some() || image.is_blank(self.platform, at..end)? {
+        if self.live.is_some() || may_be_older || image.is_blank(self.platform, at..end)? {
             return Ok(());
         }
         let what = format!("behind byte {at} lies {what}");
         let path = image.path.clone();
         self.report(FindingKind::UnfinishedWrite, Outcome::Note, &path, what, "");
         Ok(())
-    }
-}
-
-fn lsns_of(header: &BatchHeader) -> Option<(Lsn, Lsn)> {
-    (header.record_count > 0).then(|| (header.first_lsn, Lsn(header.next_lsn().0 - 1)))
-}
-
-/// What is wrong with a copy of a batch whose right bytes are known.
-fn explain(judged: &Judged, right: &[u8]) -> (FindingKind, String) {
-    match judged {
-        Judged::Mended(_, Mend { bytes, flips, padding_bytes }) if bytes == right => {
-            if flips.is_empty() {
-                let what = format!("{padding_bytes} bytes of padding are not zero");
-                return (FindingKind::Padding, what);
-            }
-            let list: Vec<String> = flips
-                .iter()
-                .take(8)
-                .map(|bit| format!("bit {} of byte {}", bit.0 % 8, bit.byte()))
-                .collect();
-            let more = if flips.len() > 8 { ", ..." } else { "" };
-            (FindingKind::FlippedBits, format!("flipped in the batch: {}{more}", list.join(", ")))
-        }
-        _ => (FindingKind::Batch, "the batch does not validate; the other copy's does".to_owned()),
     }
 }

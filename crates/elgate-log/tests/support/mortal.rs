@@ -97,6 +97,10 @@ impl Platform for Mortal {
         self.change()?.zero_fill(file, offset, bytes)
     }
 
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        self.change()?.allocate(file, bytes)
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         self.look()?.try_lock(file)
     }
