@@ -36,7 +36,7 @@ use crate::segment_header::SEGMENT_HEADER_BYTES;
 use check::Check;
 use elgate_io::Platform;
 use elgate_types::Lsn;
-pub use report::{Finding, FindingKind, FsckError, FsckOptions, FsckReport, Outcome};
+pub use report::{Finding, FindingKind, FindingOutcome, FsckError, FsckOptions, FsckReport};
 use segments::{Found, Pair};
 use std::path::Path;
 use walk::{Ceiling, Position};
@@ -200,7 +200,7 @@ impl Check<'_> {
             let dir = self.dir.to_owned();
             let what = "the segments' names are not in the order of the segments".to_owned();
             let advice = "nothing is lost, but opening the log takes longer: rename them back";
-            self.report(FindingKind::Names, Outcome::Note, &dir, what, advice);
+            self.report(FindingKind::Names, FindingOutcome::Note, &dir, what, advice);
         }
     }
 
@@ -245,9 +245,9 @@ fn forget_what_was_removed(platform: &dyn Platform, head: &HeadView, report: &mu
     report.findings = kept;
     for finding in gone {
         match finding.outcome {
-            Outcome::Repairable => report.repairable -= 1,
-            Outcome::Left => report.left -= 1,
-            Outcome::Repaired | Outcome::Note => {}
+            FindingOutcome::Repairable => report.repairable -= 1,
+            FindingOutcome::Left => report.left -= 1,
+            FindingOutcome::Repaired | FindingOutcome::Note => {}
         }
         let records = finding.lsns.map_or(0, |(first, last)| last.0 - first.0 + 1);
         let is_gap = finding.kind == FindingKind::Gap;

@@ -51,7 +51,7 @@ pub use cursor::{Cursor, CursorInfo, Extra, list_cursors};
 pub use describe::{LogDescription, SegmentDescription, SegmentState, describe};
 pub use error::{AppendError, CursorError, IoFault, OpenError, ReadError};
 pub use event::LogEvent;
-pub use fsck::{Finding, FindingKind, FsckError, FsckOptions, FsckReport, Outcome, fsck};
+pub use fsck::{Finding, FindingKind, FindingOutcome, FsckError, FsckOptions, FsckReport, fsck};
 pub use head::{HeadView, Watermarks};
 pub use options::{LogOptions, Retention};
 pub use plan::Gap;

@@ -6,7 +6,9 @@ mod logs;
 mod support;
 
 use elgate_io::sim::{FaultPlan, SimWorld};
-use elgate_log::{FindingKind, FsckError, FsckOptions, LogOptions, Outcome, Retention, fsck};
+use elgate_log::{
+    FindingKind, FindingOutcome, FsckError, FsckOptions, LogOptions, Retention, fsck,
+};
 use elgate_types::{FlushMode, Lsn};
 use logs::*;
 use std::path::{Path, PathBuf};
@@ -130,7 +132,7 @@ fn a_cursor_is_set_right_if_the_other_save_agrees() {
     bad[..100].fill(9);
     put_file(&world, &cursor, &bad);
     let report = check(&world);
-    assert!(report.is_clean() && report.findings[0].outcome == Outcome::Note, "{report:?}");
+    assert!(report.is_clean() && report.findings[0].outcome == FindingOutcome::Note, "{report:?}");
     bad[BLOCK..BLOCK + 100].fill(9);
     put_file(&world, &cursor, &bad);
     let report = repair(&world);

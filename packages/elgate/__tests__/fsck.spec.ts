@@ -64,6 +64,23 @@ test('a mirror holds logs by their names, or is the log', async (t) => {
   t.is(await mirrorOf(join(root, 'a')), join(root, 'a'));
 });
 
+test('the configured mirror counts without being named, if it is there', async (t) => {
+  const dataDir = logs(t, 'a', 'b', 'c');
+  const mirror = logs(t, 'a', 'b');
+  const table = (name: string, root: string) => `[routes.${name}]\nsink = "none"\nmirror = "${root}"\n`;
+  writeFileSync(join(dataDir, 'elgate.toml'), `data_dir = "."\n${table('a', mirror)}${table('c', '/unmounted')}`);
+  writeFileSync(join(dataDir, '.added-routes.json'), JSON.stringify({ b: { sink: 'none', mirror } }));
+  const mirrors = async (...args: string[]) => {
+    const { stdout, stderr } = await runFake(['fsck', '--json', ...args], { cwd: dataDir });
+    return { stderr, mirrors: JSON.parse(stdout).logs.map((log: { mirror: string | null }) => log.mirror) };
+  };
+  const all = await mirrors();
+  t.deepEqual(all.mirrors, [join(mirror, 'a'), join(mirror, 'b'), null]);
+  t.regex(all.stderr, /c: its mirror \/unmounted\/c is not there/);
+  const copied = await mirrors(join(logs(t, 'a'), 'a'));
+  t.deepEqual(copied.mirrors, [null], 'a copy of a log is not its route');
+});
+
 const refused: [string, string[], number, RegExp][] = [
   ['no such route', ['nothing'], 8, /route nothing has no log in .*\[ERR_ELGATE_ROUTE_UNKNOWN\]/],
   ['no such directory', ['./none'], 8, /none does not exist/],

@@ -2,7 +2,7 @@
 
 use super::check::{Check, Wrong};
 use super::image::Image;
-use super::report::{FindingKind, Outcome};
+use super::report::{FindingKind, FindingOutcome};
 use super::syndrome::{Culprit, find};
 use crate::bytes::{checksum, get_u32, get_u64, is_blank};
 use crate::error::{AtPath, IoFault};
@@ -143,7 +143,7 @@ impl Check<'_> {
                         "one of two saves cannot be read, torn or damaged; the reader goes on \
                          after record {at}, and its next save replaces it"
                     );
-                    self.report(FindingKind::Cursor, Outcome::Note, &path, what, "");
+                    self.report(FindingKind::Cursor, FindingOutcome::Note, &path, what, "");
                 }
                 _ => {}
             }
@@ -152,7 +152,7 @@ impl Check<'_> {
             let what = "neither save can be read: the reader does not know where it was".to_owned();
             let advice =
                 "restore the file from a backup, or move it away to read from the start again";
-            self.report(FindingKind::Cursor, Outcome::Left, &path, what, advice);
+            self.report(FindingKind::Cursor, FindingOutcome::Left, &path, what, advice);
             return Ok(Lsn::ZERO);
         }
         Ok(plausible(at))
@@ -199,7 +199,7 @@ impl Check<'_> {
             let what =
                 format!("{count} copies of damaged ranges, {bytes} bytes, were put aside so far");
             let advice = "move them away once nobody needs them";
-            self.report(FindingKind::Quarantine, Outcome::Note, &dir, what, advice);
+            self.report(FindingKind::Quarantine, FindingOutcome::Note, &dir, what, advice);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What all parts of one check share: what to do, what has been found, how far it has come.
 
 use super::image::Image;
-use super::report::{Finding, FindingKind, FsckOptions, FsckReport, Outcome};
+use super::report::{Finding, FindingKind, FindingOutcome, FsckOptions, FsckReport};
 use crate::error::IoFault;
 use elgate_io::Platform;
 use elgate_types::Lsn;
@@ -52,7 +52,7 @@ impl Check<'_> {
         let Wrong { kind, offset, lsns, what, is_error } = wrong;
         let mut finding = Finding {
             kind,
-            outcome: if is_error { Outcome::Repairable } else { Outcome::Note },
+            outcome: if is_error { FindingOutcome::Repairable } else { FindingOutcome::Note },
             path: image.path.clone(),
             bytes: Some(offset..offset + right.len() as u64),
             lsns,
@@ -62,7 +62,8 @@ impl Check<'_> {
         };
         if self.options.repair {
             finding.copy = image.replace(self.platform, offset, right)?;
-            finding.outcome = if is_error { Outcome::Repaired } else { Outcome::Note };
+            finding.outcome =
+                if is_error { FindingOutcome::Repaired } else { FindingOutcome::Note };
             finding.advice = match &finding.copy {
                 Some(copy) => format!("what was there before is kept in {}", copy.display()),
                 None => String::new(),
@@ -76,7 +77,7 @@ impl Check<'_> {
     pub(super) fn report(
         &mut self,
         kind: FindingKind,
-        outcome: Outcome,
+        outcome: FindingOutcome,
         path: &Path,
         what: String,
         advice: &str,
@@ -103,13 +104,13 @@ impl Check<'_> {
         remedy: impl FnOnce(&dyn Platform) -> Result<(), IoFault>,
     ) -> Result<(), IoFault> {
         let (outcome, advice) = match self.options.repair {
-            true => (Outcome::Repaired, "it is right now"),
-            false => (Outcome::Repairable, RUN_REPAIR),
+            true => (FindingOutcome::Repaired, "it is right now"),
+            false => (FindingOutcome::Repairable, RUN_REPAIR),
         };
         if self.options.repair {
             remedy(self.platform)?;
         }
-        let outcome = if is_error { outcome } else { Outcome::Note };
+        let outcome = if is_error { outcome } else { FindingOutcome::Note };
         self.report(kind, outcome, path, what, advice);
         Ok(())
     }
@@ -137,7 +138,7 @@ impl Check<'_> {
         };
         self.report.add(Finding {
             kind: if records > 0 { FindingKind::Gap } else { FindingKind::Batch },
-            outcome: Outcome::Left,
+            outcome: FindingOutcome::Left,
             path: path.to_owned(),
             bytes,
             lsns,

@@ -5,7 +5,7 @@
 
 use super::check::{Check, Wrong};
 use super::image::Image;
-use super::report::{FindingKind, Outcome};
+use super::report::{FindingKind, FindingOutcome};
 use super::segments::Pair;
 use super::syndrome::{Bit, Culprit, find};
 use crate::batch::BatchHeader;
@@ -194,7 +194,7 @@ impl Check<'_> {
                 if matches!((&witness.here, &pair.here), (FoundFooter::Damaged, Some(_))) {
                     let what = "something that is no footer lies at the end".to_owned();
                     let path = pair.path().to_owned();
-                    self.report(FindingKind::Footer, Outcome::Note, &path, what, "");
+                    self.report(FindingKind::Footer, FindingOutcome::Note, &path, what, "");
                 }
                 return Ok(());
             }

@@ -79,7 +79,7 @@ impl FindingKind {
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum FindingOutcome {
     /// Nothing is wrong; worth knowing.
     Note,
     /// Wrong, and a repair would set it right.
@@ -90,7 +90,7 @@ pub enum Outcome {
     Left,
 }
 
-impl Outcome {
+impl FindingOutcome {
     /// Its stable name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -109,7 +109,7 @@ pub struct Finding {
     /// What kind of thing.
     pub kind: FindingKind,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: FindingOutcome,
     /// The file.
     pub path: PathBuf,
     /// Where in the file.
@@ -169,10 +169,10 @@ impl FsckReport {
 
     pub(super) fn add(&mut self, finding: Finding) {
         match finding.outcome {
-            Outcome::Note => {}
-            Outcome::Repairable => self.repairable += 1,
-            Outcome::Repaired => self.repaired += 1,
-            Outcome::Left => self.left += 1,
+            FindingOutcome::Note => {}
+            FindingOutcome::Repairable => self.repairable += 1,
+            FindingOutcome::Repaired => self.repaired += 1,
+            FindingOutcome::Left => self.left += 1,
         }
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);

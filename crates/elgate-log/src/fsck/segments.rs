@@ -4,7 +4,7 @@
 use super::check::{Check, Wrong};
 use super::header::{FoundHeader, examine};
 use super::image::Image;
-use super::report::{FindingKind, FsckError, Outcome};
+use super::report::{FindingKind, FindingOutcome, FsckError};
 use crate::batch::BatchHeader;
 use crate::error::{AtPath, IoFault};
 use crate::naming;
@@ -174,7 +174,13 @@ impl Check<'_> {
         let Held { mut image, header, right } = held;
         let note = |this: &mut Self, what: &str| {
             let advice = "it is left alone; move it away if nobody needs it";
-            this.report(FindingKind::Foreign, Outcome::Note, &image.path, what.to_owned(), advice);
+            this.report(
+                FindingKind::Foreign,
+                FindingOutcome::Note,
+                &image.path,
+                what.to_owned(),
+                advice,
+            );
         };
         if header.log_id != log_id {
             note(self, "it belongs to another log");
@@ -214,16 +220,18 @@ impl Check<'_> {
     fn leave_hopeless(&mut self, hopeless: Vec<(Image, HeaderFault)>) {
         for (image, fault) in hopeless {
             let (outcome, kind, advice) = match &fault {
-                HeaderFault::Version(_) => {
-                    (Outcome::Left, FindingKind::Header, "check it with the Elgate that wrote it")
-                }
+                HeaderFault::Version(_) => (
+                    FindingOutcome::Left,
+                    FindingKind::Header,
+                    "check it with the Elgate that wrote it",
+                ),
                 _ if naming::segment_order(image.name()).is_some() => (
-                    Outcome::Left,
+                    FindingOutcome::Left,
                     FindingKind::Header,
                     "name a mirror with --mirror, or restore the file from a backup, and run it again",
                 ),
                 _ => (
-                    Outcome::Note,
+                    FindingOutcome::Note,
                     FindingKind::Foreign,
                     "it is left alone; move it away if nobody needs it",
                 ),
@@ -306,7 +314,7 @@ impl Check<'_> {
         let taken = self.platform.list(dir).at("list", dir)?;
         if taken.iter().any(|entry| entry.name == name) {
             let advice = "another file has its name: move that away, and run it again";
-            self.report(FindingKind::Segment, Outcome::Left, &target, what, advice);
+            self.report(FindingKind::Segment, FindingOutcome::Left, &target, what, advice);
             return Ok(None);
         }
         self.remedy(FindingKind::Segment, &target, what, is_error, |platform| {

@@ -10,7 +10,7 @@
 use super::check::{Check, Lag};
 use super::footer::Witness;
 use super::mend::Judged;
-use super::report::{FindingKind, Outcome};
+use super::report::{FindingKind, FindingOutcome};
 use super::segments::Pair;
 use super::settle::{Expected, Place};
 use crate::batch::{BatchHeader, WINDOW_BYTES};
@@ -139,10 +139,12 @@ impl Check<'_> {
             return;
         }
         let (outcome, advice) = match (is_sealed, self.options.repair) {
-            (_, true) => (Outcome::Repaired, "they were copied"),
-            (_, false) => (Outcome::Repairable, "the next start copies them, or --repair now"),
+            (_, true) => (FindingOutcome::Repaired, "they were copied"),
+            (_, false) => {
+                (FindingOutcome::Repairable, "the next start copies them, or --repair now")
+            }
         };
-        let outcome = if is_sealed { outcome } else { Outcome::Note };
+        let outcome = if is_sealed { outcome } else { FindingOutcome::Note };
         let what = format!(
             "the mirror lacked {} batches, {} bytes, of the segment",
             lag.batches, lag.bytes
@@ -318,7 +320,7 @@ impl Check<'_> {
         }
         let what = format!("behind byte {at} lies {what}");
         let path = image.path.clone();
-        self.report(FindingKind::UnfinishedWrite, Outcome::Note, &path, what, "");
+        self.report(FindingKind::UnfinishedWrite, FindingOutcome::Note, &path, what, "");
         Ok(())
     }
 }

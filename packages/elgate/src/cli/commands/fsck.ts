@@ -1,13 +1,14 @@
 // `elgate fsck`: checks logs to the last byte, and repairs them.
 
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { isRouteName } from '../../config/schema.js';
-import { ElgateError, guardAsync, toElgateError } from '../../errors.js';
+import { readAddedRoutes } from '../../daemon/added-routes.js';
+import { ElgateError, guardAsync, messageOf, toElgateError } from '../../errors.js';
 import type { FsckFinding, FsckReport } from '../../native/binding.js';
 import { binding } from '../../native/load.js';
-import { dataDirectory, holdsSegments, logDirectory, type WhereOptions, withFlags } from '../locate.js';
+import { configFor, dataDirectory, holdsSegments, logDirectory, type WhereOptions, withFlags } from '../locate.js';
 import { bytes, count, oneLine, print, printJson } from '../output.js';
 
 /** As `fsck` has them; several together are added up. */
@@ -39,7 +40,7 @@ export function fsckCommand(): Command {
     .description('check every byte of logs, and repair what can be repaired')
     .argument('[route|path...]', 'routes, or directories of logs (default: all)')
     .option('--repair', 'set right what can be; without it nothing is changed')
-    .option('--mirror <dir>', 'a directory with copies of the logs, DIR/ROUTE; either copy repairs the other')
+    .option('--mirror <dir>', 'copies of the logs, DIR/ROUTE; either copy repairs the other (default: as configured)')
     .option('--json', 'as one JSON object')
     .addHelpText('after', HELP)
     .action(async (targets: string[], options: Options) => {
@@ -80,12 +81,39 @@ async function logDirectories(targets: readonly string[], options: Options): Pro
   );
 }
 
-/** Where the copy of a log is: below the mirror by the log's name, or, for one log, the mirror itself. */
-function mirrorOf(directory: string, { mirror }: Options, logs: number): string | null {
-  if (mirror === undefined) return null;
-  const root = resolve(mirror);
-  const below = join(root, basename(directory));
-  return logs === 1 && !existsSync(below) && holdsSegments(root, basename(directory)) ? root : below;
+/**
+ * Where the copy of a log is: below the mirror by the log's name, or, for one log, the mirror itself. Without
+ * --mirror: where the log's route has it.
+ */
+function mirrorOf(directory: string, options: Options, logs: number): string | null {
+  const name = basename(directory);
+  if (options.mirror === undefined) {
+    const root = configuredMirror(directory, name, options);
+    if (root === undefined || existsSync(join(root, name))) return root === undefined ? null : join(root, name);
+    warn(`${name}: its mirror ${join(root, name)} is not there: checked without; is its device mounted?`);
+    return null;
+  }
+  const root = resolve(options.mirror);
+  const below = join(root, name);
+  return logs === 1 && !existsSync(below) && holdsSegments(root, name) ? root : below;
+}
+
+/** The mirror that the route of a log in the configured data directory has; a copied log is not its route's. */
+function configuredMirror(directory: string, name: string, options: Options): string | undefined {
+  const { dataDir, routes } = configFor(options);
+  if (dirname(directory) !== dataDir) return undefined;
+  if (routes[name] !== undefined) return routes[name].mirror;
+  try {
+    const added = readAddedRoutes(dataDir)[name]?.mirror;
+    return typeof added === 'string' ? added : undefined;
+  } catch (thrown) {
+    warn(`${name}: checked without a mirror: ${messageOf(thrown)}`);
+    return undefined;
+  }
+}
+
+function warn(text: string): void {
+  process.stderr.write(`elgate: ${oneLine(text)}\n`);
 }
 
 async function check(directory: string, mirror: string | null, options: Options): Promise<Result> {
@@ -94,13 +122,13 @@ async function check(directory: string, mirror: string | null, options: Options)
   const fsck = new native.NativeFsck(directory, mirror, options.repair ?? false);
   const progress = setInterval(() => {
     const [done = 0, total = 0] = fsck.progress();
-    process.stderr.write(`elgate: ${name}: ${bytes(done)} of ${bytes(total)}\n`);
+    warn(`${name}: ${bytes(done)} of ${bytes(total)}`);
   }, PROGRESS_MS);
   try {
     return { directory, mirror, ...(JSON.parse(await guardAsync(() => fsck.run())) as FsckReport) };
   } catch (thrown) {
     const { code, message } = toElgateError(thrown);
-    process.stderr.write(`elgate: ${name}: ${oneLine(message)} [${code}]\n`);
+    warn(`${name}: ${message} [${code}]`);
     return { directory, mirror, error: { code, message } };
   } finally {
     clearInterval(progress);
