@@ -21,7 +21,7 @@ const MAY_USE = {
   'elgate-engine': ['elgate-types', 'elgate-io', 'elgate-http', 'elgate-ring', 'elgate-log', 'elgate-net'],
   'elgate-node': ['elgate-types', 'elgate-io', 'elgate-log', 'elgate-client', 'elgate-engine'],
   // Not part of the product.
-  'elgate-bench-log': ['elgate-types', 'elgate-io', 'elgate-log'],
+  'elgate-bench-log': ['elgate-types', 'elgate-io', 'elgate-log', 'elgate-client', 'elgate-engine'],
   'elgate-sandbox': [],
   'elgate-fault-disk': [],
 };

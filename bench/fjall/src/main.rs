@@ -4,6 +4,8 @@
 //! JSON: `single SECONDS` (records of 128 bytes one at a time) or `volume SECONDS` (a thousand per
 //! batch). At the end of its input it reads everything back and compares count, order and bytes.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
 use fjall::{Config, Keyspace, PartitionCreateOptions, PartitionHandle, PersistMode};
 use serde_json::{Value, json};
 use std::error::Error;
