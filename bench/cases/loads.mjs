@@ -18,8 +18,10 @@ export async function offeredLoads(device, { seconds, progress }) {
         ['floor', 'floor'],
         ['elgate', 'log auto'],
       ];
-      for (const [who, request] of round % 2 === 0 ? contestants : contestants.toReversed())
+      for (const [who, request] of round % 2 === 0 ? contestants : contestants.toReversed()) {
+        await device.rest();
         results[who].push(await device.paced(request, { perSecond, bytes: RECORD_BYTES }, seconds / 4));
+      }
     }
     for (const [who, rounds] of Object.entries(results)) {
       const figure = (name) => median(rounds.map((round) => round[name]));

@@ -18,22 +18,19 @@ export async function logCase({ directory, rounds, seconds, quick, plots, progre
   const { auto, ...backends } = await device.backends();
   const others = Object.keys(backends).filter((name) => name !== auto && backends[name] === null);
   let loads;
-  const results = await contest(
-    {
-      rounds,
-      progress,
-      afterwards: async () => (loads = plots && (await offeredLoads(device, { seconds, progress }))),
-    },
-    [
-      async () => device.floor(),
-      async () => device.elgate(),
-      ...others.map((name) => async () => device.backend(name)),
-      () => sqlite(directory, seconds),
-      () => redis(directory, seconds),
-      () => file(directory, seconds),
-      () => fjall(directory, seconds),
-    ],
-  );
+  const rest = () => device.rest();
+  const afterwards = async () => {
+    loads = plots && (await offeredLoads(device, { seconds, progress }));
+  };
+  const results = await contest({ rounds, progress, rest, afterwards }, [
+    async () => device.floor(),
+    async () => device.elgate(),
+    ...others.map((name) => async () => device.backend(name)),
+    () => sqlite(directory, seconds),
+    () => redis(directory, seconds),
+    () => file(directory, seconds),
+    () => fjall(directory, seconds),
+  ]);
   const { floor, elgate } = results;
   const peers = Object.fromEntries(
     Object.entries(results).filter(([name]) => !['floor', 'elgate', ...others].includes(name)),
@@ -66,6 +63,7 @@ export async function logCase({ directory, rounds, seconds, quick, plots, progre
     ),
     notes: [
       `the log that is opened after SIGKILL is ${(open_log_bytes / 2 ** 30).toFixed(2)} GiB${quick ? ' (--quick)' : ''}`,
+      `${Math.round(device.rested_s)} s were spent waiting for the device to recover from somebody's turn`,
       ...Object.entries(backends)
         .filter(([, why]) => why !== null)
         .map(([name, why]) => `backend ${name} is not in the table: ${why}`),

@@ -16,7 +16,7 @@ const RECORDS_PER_GROUP = 1000;
 
 export async function nodeCase({ directory, rounds, seconds, quick, progress }) {
   const device = Device.start(directory, { seconds, quick });
-  const results = await contest({ rounds, progress }, [
+  const results = await contest({ rounds, progress, rest: () => device.rest() }, [
     async () => ({ ...device.floor(), paced: undefined, close: () => device.close(), kill: () => device.kill() }),
     () => elgate(directory, seconds),
     () => sqlite(directory, seconds),

@@ -5,6 +5,10 @@ import { join } from 'node:path';
 import { root, targetDir } from '../../scripts/lib/paths.mjs';
 import { Answerer, build } from './answerer.mjs';
 
+/** How long to wait at most for a device that slows down who has written much: at a time, and in all. */
+const REST_S = 20;
+const REST_TOTAL_S = 600;
+
 const SIZES = { full: { segmentMib: 64, openMib: 4096 }, quick: { segmentMib: 4, openMib: 64 } };
 
 /** Offered loads that have a name among the figures. */
@@ -14,6 +18,8 @@ export const HUNDRED_MB = { perSecond: 100e6 / 4096, bytes: 4096 };
 export class Device {
   #program;
   #seconds;
+  #rest_s;
+  #rested_s = 0;
 
   /** Builds the program if need be, and starts it. Its files go to `directory`. */
   static start(directory, { seconds, quick }) {
@@ -21,11 +27,13 @@ export class Device {
     build('elgate-bench-log', ['-p', 'elgate-bench-log', ...optionalBackend()], { cwd: root, target });
     const { segmentMib, openMib } = quick ? SIZES.quick : SIZES.full;
     const program = join(target, 'release/elgate-bench-log');
-    return new Device(new Answerer(program, [directory, String(segmentMib), String(openMib)]), seconds);
+    const sizes = [String(segmentMib), String(openMib)];
+    return new Device(new Answerer(program, [directory, ...sizes]), seconds, quick ? 0 : REST_TOTAL_S);
   }
 
-  constructor(program, seconds) {
+  constructor(program, seconds, rest_s) {
     this.#program = program;
+    this.#rest_s = rest_s;
     this.#seconds = seconds;
   }
 
@@ -45,6 +53,19 @@ export class Device {
     return this.#program.request([`${name}-paced`, backend, perSecond, bytes, seconds].filter(Boolean).join(' '));
   }
 
+  /** Waits until the device is as fast as it was at best. */
+  async rest() {
+    const time_s = Math.min(REST_S, this.#rest_s - this.#rested_s);
+    if (time_s <= 0) return;
+    const { waited_s } = await this.#program.request(`rest ${time_s}`);
+    this.#rested_s += waited_s;
+  }
+
+  /** Seconds that were spent on that. */
+  get rested_s() {
+    return this.#rested_s;
+  }
+
   /** The bare device, as somebody who takes turns. */
   floor() {
     return {
@@ -61,6 +82,10 @@ export class Device {
     const request = (text) => this.#program.request(text);
     return {
       name: 'elgate',
+      prepare: async () => {
+        await request('log-prepare auto');
+        await request('engine-prepare');
+      },
       single: () => request(`log-single auto ${this.#seconds}`),
       paced: async () => ({
         ...(await this.#loads('log auto')),
@@ -71,7 +96,11 @@ export class Device {
         ...(await request(`log-growing auto ${this.#seconds}`)),
         ...(await request(`engine-volume ${this.#seconds}`)),
       }),
-      reopening: () => request('open'),
+      reopening: async () => {
+        await request('crash');
+        await this.rest();
+        return request('open');
+      },
       close: () => this.close(),
       kill: () => this.kill(),
     };
@@ -81,6 +110,7 @@ export class Device {
   backend(name) {
     return {
       name,
+      prepare: () => this.#program.request(`log-prepare ${name}`),
       single: () => this.#program.request(`log-single ${name} ${this.#seconds}`),
       volume: () => this.#program.request(`log-volume ${name} ${this.#seconds}`),
       close: async () => {},

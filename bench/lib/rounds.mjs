@@ -10,6 +10,7 @@ import { median } from './samples.mjs';
  *
  * @typedef {object} Contestant
  * @property {string} name
+ * @property {(() => Promise<unknown>)=} prepare before anybody is measured
  * @property {() => Promise<Figures>} single one operation at a time
  * @property {(() => Promise<Figures>)=} paced a load in an open loop
  * @property {(() => Promise<Figures>)=} volume as much as goes through
@@ -27,15 +28,21 @@ const DISCIPLINES = ['single', 'paced', 'volume', 'reopening'];
  * @param {number} rounds
  * @param {Contestant[]} contestants
  * @param {(text: string) => void} progress
+ * @param {() => Promise<void>} rest waits until the device does not feel the last turn any more
  * @returns {Promise<Record<string, Figures[]>>} per contestant, one entry per round
  */
-export async function takeTurns(rounds, contestants, progress) {
+export async function takeTurns(rounds, contestants, progress, rest) {
+  for (const contestant of contestants.filter(({ prepare }) => prepare)) {
+    progress(`preparing ${contestant.name}`);
+    await contestant.prepare();
+  }
   const results = Object.fromEntries(contestants.map(({ name }) => [name, Array.from({ length: rounds }, () => ({}))]));
   for (const discipline of DISCIPLINES) {
     for (let round = 0; round < rounds; round += 1) {
       // Every other round runs backwards, so that nobody always follows the same neighbour.
       const order = round % 2 === 0 ? contestants : contestants.toReversed();
       for (const contestant of order.filter((candidate) => candidate[discipline])) {
+        await rest();
         progress(`${discipline}, round ${round + 1} of ${rounds}: ${contestant.name}`);
         Object.assign(results[contestant.name][round], await contestant[discipline]());
       }

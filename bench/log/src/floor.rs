@@ -22,10 +22,18 @@ const LARGE_BYTES: usize = 256 << 10;
 const ALIGNMENT: usize = 4096;
 const OVERLAPPING: usize = 4;
 
+/// Writes that tell whether the device is at rest, and how far their median may be above the best
+/// that was ever seen.
+const TRIAL_WRITES: usize = 32;
+const AT_REST: f64 = 1.5;
+const TRY_EVERY: Duration = Duration::from_millis(200);
+
 pub(crate) struct Floor {
     file: File,
     source: AlignedBytes,
     offset: usize,
+    /// The best median of a trial so far.
+    best_us: f64,
 }
 
 impl Floor {
@@ -39,7 +47,27 @@ impl Floor {
         zeros.sync_all()?;
         File::open(directory)?.sync_all()?;
         let file = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
-        Ok(Self { file, source: AlignedBytes::filled(LARGE_BYTES, 0xe1), offset: 0 })
+        let source = AlignedBytes::filled(LARGE_BYTES, 0xe1);
+        Ok(Self { file, source, offset: 0, best_us: f64::INFINITY })
+    }
+
+    /// Waits until small writes are about as fast as they have been at best, at most `time_max`. A
+    /// device that is shared slows down who has used up an allowance, for a while, whoever writes
+    /// next. Returns how long it took.
+    pub(crate) fn rest(&mut self, time_max: Duration) -> io::Result<Value> {
+        let clock = Clock::start();
+        loop {
+            let mut trial =
+                Samples::collect(Duration::MAX, TRIAL_WRITES, || self.write(SMALL_BYTES))?;
+            let median_us = trial.percentile_us(50.0);
+            self.best_us = self.best_us.min(median_us);
+            let slowest_us = trial.percentile_us(90.0);
+            let rested = slowest_us < 2.0 * AT_REST * self.best_us;
+            if (rested && median_us < AT_REST * self.best_us) || clock.elapsed() >= time_max {
+                return Ok(json!({ "waited_s": clock.elapsed().as_secs_f64() }));
+            }
+            std::thread::park_timeout(TRY_EVERY);
+        }
     }
 
     /// Small writes, one at a time.

@@ -41,6 +41,12 @@ impl LogBench {
         Self { backend, directory, segment_bytes, steady: None }
     }
 
+    /// Reaches the steady state.
+    pub(crate) fn prepare(&mut self) -> Result<Value, Box<dyn Error>> {
+        self.measure(SMALL_BYTES, |_| Ok(()))?;
+        Ok(json!({}))
+    }
+
     /// Small records: each durable before the next, then 16 outstanding.
     pub(crate) fn single(&mut self, time: Duration) -> Result<Value, Box<dyn Error>> {
         let mut single = self.measure(SMALL_BYTES, |session| {
@@ -96,7 +102,9 @@ impl LogBench {
         let figure = work(&mut session)?;
         session.drain()?;
         session.settle()?;
-        session.verify(first, bytes)?;
+        if session.next_lsn() > first {
+            session.verify(first, bytes)?;
+        }
         self.steady = Some(session);
         Ok(figure)
     }

@@ -15,7 +15,10 @@
 //! | `log-growing BACKEND SECONDS` | the same, nothing ever removed |
 //! | `engine-paced SECONDS` | a million records a second through the ring of an engine |
 //! | `engine-volume SECONDS` | as many as go through |
-//! | `open` | opening a log of OPEN_MIB whose writer was killed |
+//! | `crash` | a log of OPEN_MIB whose writer is killed (the first time; then more of it) |
+//! | `open` | opening that |
+//! | `rest SECONDS` | waits until the device is as fast as it was at best, at most so long |
+//! | `log-prepare BACKEND`, `engine-prepare` | reach the steady state |
 //!
 //! `elgate-bench-log --write DIRECTORY BYTES` is that writer.
 //!
@@ -93,7 +96,14 @@ impl Bench {
             ["log-growing", backend, time] => self.log(backend)?.growing(seconds(time)?),
             ["engine-paced", time] => self.engine()?.steady_rate(seconds(time)?),
             ["engine-volume", time] => self.engine()?.full_speed(seconds(time)?),
+            ["crash"] => self.reopen.crash(),
             ["open"] => self.reopen.measure(),
+            ["rest", time] => Ok(self.floor.rest(seconds(time)?)?),
+            ["log-prepare", backend] => self.log(backend)?.prepare(),
+            ["engine-prepare"] => {
+                self.engine()?;
+                Ok(json!({}))
+            }
             _ => Err(format!("unknown request {request:?}").into()),
         }
     }

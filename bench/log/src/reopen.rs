@@ -31,26 +31,35 @@ pub(crate) struct Reopen {
     bytes: u64,
     /// How far the log has been read back.
     verified: Lsn,
+    /// What the writer had reported durable when it was killed.
+    acknowledged: Lsn,
 }
 
 impl Reopen {
     pub(crate) fn new(directory: PathBuf, bytes: u64) -> Self {
-        Self { directory, bytes, verified: Lsn::ZERO }
+        Self { directory, bytes, verified: Lsn::ZERO, acknowledged: Lsn::ZERO }
     }
 
+    /// Has a child write the log, or more of it, and kills it.
+    pub(crate) fn crash(&mut self) -> Result<Value, Box<dyn Error>> {
+        let more = if self.verified == Lsn::ZERO { self.bytes } else { MORE_BYTES };
+        self.acknowledged = self.write_and_kill(more)?;
+        Ok(json!({ "acknowledged": self.acknowledged.0 }))
+    }
+
+    /// Opens what the child has left.
     pub(crate) fn measure(&mut self) -> Result<Value, Box<dyn Error>> {
         let is_first = self.verified == Lsn::ZERO;
-        let more = if is_first { self.bytes } else { MORE_BYTES };
-        let acknowledged = self.write_and_kill(more)?;
         let log_bytes = drop_from_page_cache(&self.directory)?;
 
         let clock = Clock::start();
         let (mut session, recovery) =
             Session::open(BackendChoice::Auto, &self.directory, LogOptions::default())?;
         let opened = clock.elapsed();
-        if recovery.durable < acknowledged || !recovery.quarantined.is_empty() {
+        if recovery.durable < self.acknowledged || !recovery.quarantined.is_empty() {
             return Err(format!(
-                "{acknowledged} was durable before the kill; recovery found {recovery:?}"
+                "{} was durable before the kill; recovery found {recovery:?}",
+                self.acknowledged
             )
             .into());
         }
