@@ -38,35 +38,22 @@ function installPeers() {
 
 async function main() {
   const argv = process.argv.slice(2);
-  const {
-    name,
-    json,
-    rounds,
-    seconds,
-    directory,
-    quick,
-    plots,
-    writeReadme: toReadme,
-  } = readArguments(argv, Object.keys(CASES));
+  const { name, json, directory, writeReadme: toReadme, ...how } = readArguments(argv, Object.keys(CASES));
   installPeers();
   const base = resolve(directory ?? join(root, '.cache/bench'));
   mkdirSync(base, { recursive: true });
   const scratch = mkdtempSync(join(base, `${name}-`));
-  const removeScratch = () => rmSync(scratch, { recursive: true, force: true });
-  endOnSignal(removeScratch);
+  process.once('exit', () => rmSync(scratch, { recursive: true, force: true }));
+  endOnSignal();
   const progress = (text) => console.error(`${name}: ${text}`);
-  try {
-    const { curves, ...figures } = await CASES[name]({ directory: scratch, rounds, seconds, quick, plots, progress });
-    const result = { case: name, machine: machine(scratch), ...figures, rounds };
-    if (plots) {
-      const { drawPlots } = await import('./plots/index.mjs');
-      for (const path of await drawPlots(result, curves, join(root, 'docs/internals'))) progress(`drew ${path}`);
-    }
-    if (toReadme) writeReadme(result, argv);
-    console.log(json ? JSON.stringify(result) : table(result));
-  } finally {
-    removeScratch();
+  const { curves, ...figures } = await CASES[name]({ directory: scratch, progress, ...how });
+  const result = { case: name, machine: machine(scratch), ...figures, rounds: how.rounds };
+  if (how.plots) {
+    const { drawPlots } = await import('./plots/index.mjs');
+    for (const path of await drawPlots(result, curves, join(root, 'docs/internals'))) progress(`drew ${path}`);
   }
+  if (toReadme) writeReadme(result, argv, how.plots);
+  console.log(json ? JSON.stringify(result) : table(result));
 }
 
 try {

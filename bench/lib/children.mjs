@@ -13,13 +13,12 @@ export function start(command, args, options) {
   return child;
 }
 
-/** From here on a signal ends everything that runs, and then, after `cleanUp`, this process. */
-export function endOnSignal(cleanUp) {
-  for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15, SIGHUP: 1 })) {
-    process.once(signal, () => {
-      for (const child of running) child.kill('SIGKILL');
-      cleanUp();
-      process.exit(128 + number);
-    });
-  }
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/** From here on a signal ends this process with what it has started, and whatever waits for its `exit` happens. */
+export function endOnSignal() {
+  for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15, SIGHUP: 1 }))
+    process.once(signal, () => process.exit(128 + number));
 }

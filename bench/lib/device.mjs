@@ -34,6 +34,7 @@ export class Device {
   constructor(program, seconds, rest_s) {
     this.#program = program;
     this.#rest_s = rest_s;
+    process.once('exit', () => this.#removeRing());
     this.#seconds = seconds;
   }
 
@@ -129,14 +130,12 @@ export class Device {
   }
 
   /** Lets it finish. */
-  async close() {
-    await this.#program.close();
-    this.#removeRing();
+  close() {
+    return this.#program.close();
   }
 
   kill() {
     this.#program.kill();
-    this.#removeRing();
   }
 
   /** What a killed engine leaves in shared memory. */
