@@ -14,10 +14,10 @@ import { sqlite } from '../peers/sqlite.mjs';
 const ROUTE = 'bench';
 const RECORDS_PER_GROUP = 1000;
 
-export async function nodeCase({ directory, rounds, seconds, progress }) {
-  const device = await Device.start(directory);
-  const results = await contest({ rounds, progress }, [
-    async () => device.contestant('floor', seconds),
+export async function nodeCase({ directory, rounds, seconds, quick, progress }) {
+  const device = Device.start(directory, { seconds, quick });
+  const results = await contest({ rounds, progress, rest: () => device.rest() }, [
+    async () => ({ ...device.floor(), paced: undefined, close: () => device.close(), kill: () => device.kill() }),
     () => elgate(directory, seconds),
     () => sqlite(directory, seconds),
     () => redis(directory, seconds),

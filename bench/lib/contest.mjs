@@ -4,16 +4,18 @@
 import { takeTurns } from './rounds.mjs';
 
 /**
- * @param {{rounds: number, progress: (text: string) => void}} run
+ * @param {{rounds: number, progress: (text: string) => void, rest: () => Promise<void>, afterwards?: () => Promise<void>}} run
+ *   `rest` comes before every turn; `afterwards` may measure more before the contestants are closed
  * @param {(() => Promise<import('./rounds.mjs').Contestant>)[]} openers
- * @returns {Promise<Record<string, Record<string, number>[]>>} per contestant, one entry per round
+ * @returns {Promise<Record<string, import('./rounds.mjs').Figures[]>>} per contestant, one entry per round
  */
-export async function contest({ rounds, progress }, openers) {
+export async function contest({ rounds, progress, rest, afterwards }, openers) {
   const contestants = [];
   let verified = 0;
   try {
     for (const open of openers) contestants.push(await open());
-    const results = await takeTurns(rounds, contestants, progress);
+    const results = await takeTurns(rounds, contestants, progress, rest);
+    await afterwards?.();
     progress('checking what everybody stored');
     for (const contestant of contestants) {
       await contestant.close();

@@ -1,66 +1,153 @@
-// The Rust side of the benchmarks, in a process of its own: the bare device, and the log through
-// its Rust interface. One request, one answer, so that rounds alternate with everybody else's.
+// The Rust side of the benchmarks: the bare device, the log through its Rust interface, the engine.
 
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { root, targetDir } from '../../scripts/lib/paths.mjs';
+import { Answerer, build } from './answerer.mjs';
+
+/** How long to wait at most for a device that slows down who has written much: at a time, and in all. */
+const REST_S = 5;
+const REST_TOTAL_S = 120;
+
+const SIZES = { full: { segmentMib: 64, openMib: 4096 }, quick: { segmentMib: 4, openMib: 64 } };
+
+/** Offered loads that have a name among the figures. */
+export const TEN_THOUSAND = { perSecond: 10_000, bytes: 128 };
+export const HUNDRED_MB = { perSecond: 100e6 / 4096, bytes: 4096 };
 
 export class Device {
-  #child;
-  #lines;
+  #program;
+  #seconds;
+  #rest_s;
+  #rested_s = 0;
 
   /** Builds the program if need be, and starts it. Its files go to `directory`. */
-  static async start(directory) {
+  static start(directory, { seconds, quick }) {
     const target = targetDir();
-    const built = spawnSync('cargo', ['build', '--release', '--locked', '-p', 'elgate-bench-log'], {
-      cwd: root,
-      env: { ...process.env, CARGO_TARGET_DIR: target },
-      stdio: ['ignore', process.stderr, process.stderr],
-    });
-    if (built.status !== 0) throw new Error(`cannot build elgate-bench-log: ${built.error?.message ?? 'see above'}`);
-    return new Device(join(target, 'release/elgate-bench-log'), directory);
+    build('elgate-bench-log', ['-p', 'elgate-bench-log', ...optionalBackend()], { cwd: root, target });
+    const { segmentMib, openMib } = quick ? SIZES.quick : SIZES.full;
+    const program = join(target, 'release/elgate-bench-log');
+    const sizes = [String(segmentMib), String(openMib)];
+    return new Device(new Answerer(program, [directory, ...sizes]), seconds, quick ? 0 : REST_TOTAL_S);
   }
 
-  constructor(program, directory) {
-    this.#child = spawn(program, [directory], { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+  constructor(program, seconds, rest_s) {
+    this.#program = program;
+    this.#rest_s = rest_s;
+    process.once('exit', () => this.#removeRing());
+    this.#seconds = seconds;
   }
 
-  /** @returns {Promise<Record<string, number>>} */
-  async request(text) {
-    this.#child.stdin.write(`${text}\n`);
-    const { value, done } = await this.#lines.next();
-    if (done) throw new Error(`elgate-bench-log ended at the request '${text}'`);
-    return JSON.parse(value);
+  /** `{auto: NAME, NAME: null or why it does not run here}` */
+  backends() {
+    return this.#program.request('backends');
   }
 
   /**
-   * What it measures, as somebody who takes turns.
+   * A load in an open loop.
    *
-   * @param {'floor' | 'log'} name
-   * @returns {import('./rounds.mjs').Contestant}
+   * @param {'floor' | 'log auto'} who
+   * @returns {Promise<{mean_us: number, p50_us: number, p95_us: number}>}
    */
-  contestant(name, seconds) {
+  paced(who, { perSecond, bytes }, seconds = this.#seconds) {
+    const [name, backend] = who.split(' ');
+    return this.#program.request([`${name}-paced`, backend, perSecond, bytes, seconds].filter(Boolean).join(' '));
+  }
+
+  /** Waits until the device is as fast as it was at best. */
+  async rest() {
+    const time_s = Math.min(REST_S, this.#rest_s - this.#rested_s);
+    if (time_s <= 0) return;
+    const { waited_s } = await this.#program.request(`rest ${time_s}`);
+    this.#rested_s += waited_s;
+  }
+
+  /** Seconds that were spent on that. */
+  get rested_s() {
+    return this.#rested_s;
+  }
+
+  /** The bare device, as somebody who takes turns. */
+  floor() {
     return {
-      name,
-      single: () => this.request(`${name}-single ${seconds}`),
-      volume: () => this.request(`${name}-volume ${seconds}`),
+      name: 'floor',
+      single: () => this.#program.request(`floor-single ${this.#seconds}`),
+      paced: () => this.#loads('floor'),
+      volume: () => this.#program.request(`floor-volume ${this.#seconds}`),
+      close: async () => {},
+    };
+  }
+
+  /** Elgate, on the backend that an engine would choose. Its end ends the program. */
+  elgate() {
+    const request = (text) => this.#program.request(text);
+    return {
+      name: 'elgate',
+      prepare: async () => {
+        await request('log-prepare auto');
+        await request('engine-prepare');
+      },
+      single: () => request(`log-single auto ${this.#seconds}`),
+      paced: async () => ({
+        ...(await this.#loads('log auto')),
+        ...(await request(`engine-paced ${this.#seconds}`)),
+      }),
+      volume: async () => ({
+        ...(await request(`log-volume auto ${this.#seconds}`)),
+        ...(await request(`log-growing auto ${this.#seconds}`)),
+        ...(await request(`engine-volume ${this.#seconds}`)),
+      }),
+      reopening: async () => {
+        await request('crash');
+        await this.rest();
+        return request('open');
+      },
       close: () => this.close(),
       kill: () => this.kill(),
     };
   }
 
+  /** The log on another backend. */
+  backend(name) {
+    return {
+      name,
+      prepare: () => this.#program.request(`log-prepare ${name}`),
+      single: () => this.#program.request(`log-single ${name} ${this.#seconds}`),
+      volume: () => this.#program.request(`log-volume ${name} ${this.#seconds}`),
+      close: async () => {},
+    };
+  }
+
+  async #loads(who) {
+    const tenThousand = await this.paced(who, TEN_THOUSAND);
+    const hundredMb = await this.paced(who, HUNDRED_MB);
+    return {
+      latency_10k_avg_us: tenThousand.mean_us,
+      latency_10k_p95_us: tenThousand.p95_us,
+      stream_100mb_s_p50_us: hundredMb.p50_us,
+      stream_100mb_s_p95_us: hundredMb.p95_us,
+    };
+  }
+
   /** Lets it finish. */
-  async close() {
-    const ended = once(this.#child, 'exit');
-    this.#child.stdin.end();
-    const [code] = await ended;
-    if (code !== 0) throw new Error(`elgate-bench-log ended with exit code ${code}`);
+  close() {
+    return this.#program.close();
   }
 
   kill() {
-    this.#child.kill('SIGKILL');
+    this.#program.kill();
   }
+
+  /** What a killed engine leaves in shared memory. */
+  #removeRing() {
+    const own = `elgate-bench-${this.#program.pid}`;
+    for (const name of readdirSync('/dev/shm').filter((name) => name === own || name.startsWith(`${own}.`)))
+      rmSync(join('/dev/shm', name), { force: true });
+  }
+}
+
+/** The feature that adds the backend `tokio-uring`, where elgate-io has it. */
+function optionalBackend() {
+  const manifest = readFileSync(join(root, 'crates/elgate-io/Cargo.toml'), 'utf8');
+  return /^tokio-uring\s*=\s*\[/m.test(manifest) ? ['--features', 'elgate-io/tokio-uring'] : [];
 }

@@ -7,6 +7,15 @@ export function percentile(samples, percent) {
   return sorted[Math.floor(((sorted.length - 1) * percent) / 100)];
 }
 
+/** At which percentages a distribution is handed out. */
+const QUANTILES = [0, 1, 2, 5, ...Array.from({ length: 18 }, (_, index) => 10 + 5 * index), 98, 99, 99.9];
+
+/** The distribution for a plot: `[[percent, microseconds], ...]`. */
+export function distribution(samples) {
+  const sorted = Float64Array.from(samples).sort();
+  return QUANTILES.map((percent) => [percent, sorted[Math.floor(((sorted.length - 1) * percent) / 100)]]);
+}
+
 export const median = (values) => percentile(values, 50);
 
 /**

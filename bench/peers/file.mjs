@@ -3,7 +3,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Numbered, RECORD_BYTES } from '../lib/payload.mjs';
-import { oneAtATime, percentile } from '../lib/samples.mjs';
+import { distribution, oneAtATime, percentile } from '../lib/samples.mjs';
 
 export async function file(directory, seconds) {
   const path = join(directory, 'peer.log');
@@ -25,6 +25,7 @@ export async function file(directory, seconds) {
         append_p50_us: percentile(samples_us, 50),
         append_p95_us: percentile(samples_us, 95),
         append_per_s: per_s,
+        latency_us: distribution(samples_us),
       };
     },
     async close() {

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { blank, Numbered } from '../lib/payload.mjs';
-import { oneAtATimeBlocking, percentile } from '../lib/samples.mjs';
+import { distribution, oneAtATimeBlocking, percentile } from '../lib/samples.mjs';
 
 const ROWS_PER_TRANSACTION = 1000;
 
@@ -27,6 +27,7 @@ export async function sqlite(directory, seconds) {
         append_p50_us: percentile(samples_us, 50),
         append_p95_us: percentile(samples_us, 95),
         append_per_s: per_s,
+        latency_us: distribution(samples_us),
       };
     },
     async volume() {

@@ -22,7 +22,7 @@ const MAY_USE = {
   'elgate-node': ['elgate-types', 'elgate-io', 'elgate-log', 'elgate-client', 'elgate-engine'],
   // Not part of the product.
   'elgate-sim': ['elgate-types', 'elgate-io', 'elgate-ring', 'elgate-log', 'elgate-engine'],
-  'elgate-bench-log': ['elgate-types', 'elgate-io', 'elgate-log'],
+  'elgate-bench-log': ['elgate-types', 'elgate-io', 'elgate-log', 'elgate-client', 'elgate-engine'],
   'elgate-sandbox': [],
   'elgate-fault-disk': [],
 };

@@ -1,195 +1,215 @@
-//! The log through its Rust interface, driven as a shard drives it: append, hand its operations to
-//! the driver, hand back the completions, until the record is durable.
+//! The log through its Rust interface, in the steady state of a log with retention, where old
+//! segments go as new ones come; and beside it, one that only grows.
 //!
-//! Each round has a log of its own, which is read back and compared before the round counts.
+//! After each measurement what it wrote is read back and compared, before the figure counts.
 
+use crate::core::{on_one_core, spin_for};
+use crate::offered::{Load, Offered};
 use crate::samples::{Clock, Samples, VOLUME_BYTES_MAX};
-use elgate_io::{BackendChoice, Completion, Driver, DriverOptions, Wait, open_driver};
-use elgate_log::{
-    AppendError, LogEvent, LogOptions, LogReader, LogWriter, ReadBatch, ReadFrom, Source,
-};
+use crate::session::{RECORD_BYTES_MAX, Session};
+use elgate_io::BackendChoice;
+use elgate_log::{AppendError, LogOptions, Retention};
+use elgate_types::Lsn;
 use elgate_types::limits::RING_BATCH_SLOTS_MAX;
-use elgate_types::{Lsn, RouteName};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-const SMALL_BYTES: usize = 128;
-const LARGE_BYTES: usize = 4 << 10;
+pub(crate) const SMALL_BYTES: usize = 128;
+const LARGE_BYTES: usize = RECORD_BYTES_MAX;
 
-/// Every record begins with its own LSN; the rest is this.
-const NUMBER_BYTES: usize = size_of::<u64>();
-const FILLING: u8 = 0xe1;
+/// Appends outstanding in the measurement between one and as many as fit.
+const DEPTH: usize = 16;
 
-/// Records of no ring.
-const NO_SOURCE: Source = Source { ring_id: 0, position: 0 };
+/// Segments that retention leaves.
+pub(crate) const KEPT_SEGMENTS: u64 = 8;
+
+/// As much as a shard takes from a full ring before it turns to its other work.
+const TURN_BYTES_MAX: usize = RING_BATCH_SLOTS_MAX * 4096;
 
 pub(crate) struct LogBench {
-    driver: Box<dyn Driver>,
+    backend: BackendChoice,
     directory: PathBuf,
+    segment_bytes: u64,
+    steady: Option<Session>,
 }
 
 impl LogBench {
-    /// The backend is the one that the engine would use; `ELGATE_BACKEND` is not asked.
-    pub(crate) fn prepare(directory: &Path) -> Result<Self, Box<dyn Error>> {
-        let driver = open_driver(BackendChoice::Auto, &DriverOptions::default())?;
-        Ok(Self { driver, directory: directory.join("log") })
+    pub(crate) fn new(backend: BackendChoice, directory: PathBuf, segment_bytes: u64) -> Self {
+        Self { backend, directory, segment_bytes, steady: None }
     }
 
-    /// Small records, each durable before the next.
+    /// Reaches the steady state.
+    pub(crate) fn prepare(&mut self) -> Result<Value, Box<dyn Error>> {
+        self.measure(SMALL_BYTES, |_| Ok(()))?;
+        Ok(json!({}))
+    }
+
+    /// Small records: each durable before the next, then 16 outstanding.
     pub(crate) fn single(&mut self, time: Duration) -> Result<Value, Box<dyn Error>> {
-        let mut samples = self.round(|round| {
-            Samples::collect(time, usize::MAX, || round.append_durably(SMALL_BYTES))
+        let mut single = self.measure(SMALL_BYTES, |session| {
+            Samples::collect(time, usize::MAX, || session.append_durably(SMALL_BYTES))
         })?;
+        let (mut deep, deep_per_s) =
+            self.measure(SMALL_BYTES, |session| outstanding(session, DEPTH, time))?;
         Ok(json!({
-            "append_p50_us": samples.percentile_us(50),
-            "append_p95_us": samples.percentile_us(95),
-            "append_mean_us": samples.mean_us(),
-            "append_per_s": samples.per_second(),
+            "append_p50_us": single.percentile_us(50.0),
+            "append_p95_us": single.percentile_us(95.0),
+            "append_mean_us": single.mean_us(),
+            "append_per_s": single.per_second(),
+            "append_16_p50_us": deep.percentile_us(50.0),
+            "append_16_per_s": deep_per_s,
+            "latency_us": single.distribution(),
         }))
     }
 
-    /// Large records, as fast as they go.
+    /// A load in an open loop, on one core.
+    pub(crate) fn paced(&mut self, load: &Load) -> Result<Samples, Box<dyn Error>> {
+        self.measure(load.bytes, |session| on_one_core(|| paced(session, load))?)
+    }
+
+    /// Large records as fast as they go, into segments that are used again.
     pub(crate) fn volume(&mut self, time: Duration) -> Result<Value, Box<dyn Error>> {
-        let bytes_per_s = self.round(|round| round.append_bulk(time))?;
+        let bytes_per_s = self.measure(LARGE_BYTES, |session| bulk(session, time))?;
         Ok(json!({ "bulk_mb_s": bytes_per_s / 1e6 }))
     }
 
-    fn round<T>(
+    /// The same in a new log that keeps everything, so that every segment is a new file.
+    pub(crate) fn growing(&self, time: Duration) -> Result<Value, Box<dyn Error>> {
+        let directory = self.directory.join("growing");
+        let options = self.options(None);
+        let (mut session, _) = Session::open(self.backend, &directory, options)?;
+        let bytes_per_s = bulk(&mut session, time)?;
+        session.verify(Lsn(1), LARGE_BYTES)?;
+        session.close()?;
+        std::fs::remove_dir_all(&directory)?;
+        Ok(json!({ "bulk_growing_mb_s": bytes_per_s / 1e6 }))
+    }
+
+    /// Measures on the log in its steady state, and checks what was written.
+    fn measure<T>(
         &mut self,
-        measure: impl FnOnce(&mut Round<'_>) -> Result<T, Box<dyn Error>>,
+        bytes: usize,
+        work: impl FnOnce(&mut Session) -> Result<T, Box<dyn Error>>,
     ) -> Result<T, Box<dyn Error>> {
-        let mut round = Round::open(self.driver.as_mut(), &self.directory)?;
-        // The first record waits for the first segment.
-        round.append_durably(SMALL_BYTES)?;
-        let figure = measure(&mut round)?;
-        let lengths = round.close()?;
-        verify(self.driver.as_ref(), &self.directory, &lengths)?;
-        std::fs::remove_dir_all(&self.directory)?;
+        let mut session = match self.steady.take() {
+            Some(session) => session,
+            None => self.open_steady()?,
+        };
+        let first = session.next_lsn();
+        let figure = work(&mut session)?;
+        session.drain()?;
+        session.settle()?;
+        if session.next_lsn() > first {
+            session.verify(first, bytes)?;
+        }
+        self.steady = Some(session);
         Ok(figure)
     }
-}
 
-struct Round<'a> {
-    driver: &'a mut dyn Driver,
-    log: LogWriter,
-    completions: Vec<Completion>,
-    payload: Vec<u8>,
-    /// Length of each record, in order of LSN.
-    lengths: Vec<usize>,
-}
-
-impl<'a> Round<'a> {
-    fn open(driver: &'a mut dyn Driver, directory: &Path) -> Result<Self, Box<dyn Error>> {
-        let route = RouteName::new("bench")?;
-        let (log, _) =
-            elgate_log::open(driver.platform(), directory, &route, LogOptions::default())?;
-        let payload = vec![FILLING; LARGE_BYTES];
-        Ok(Self { driver, log, completions: Vec::new(), payload, lengths: Vec::new() })
+    /// Writes until the log has begun to give up old segments.
+    fn open_steady(&self) -> Result<Session, Box<dyn Error>> {
+        let directory = self.directory.join("steady");
+        let options = self.options(Some(KEPT_SEGMENTS * self.segment_bytes));
+        let (mut session, _) = Session::open(self.backend, &directory, options)?;
+        eprintln!("warming up the log on {} until segments go", session.backend());
+        while !session.is_steady() {
+            append_a_turn(&mut session, LARGE_BYTES, usize::MAX)?;
+            session.turn_for(Duration::from_millis(1))?;
+        }
+        session.drain()?;
+        session.settle()?;
+        Ok(session)
     }
 
-    /// Appends a record that carries its own number.
-    fn append(&mut self, bytes: usize) -> Result<Lsn, AppendError> {
-        let expected = self.log.next_lsn();
-        self.payload[..NUMBER_BYTES].copy_from_slice(&expected.0.to_le_bytes());
-        let lsn = self.log.append(&self.payload[..bytes], NO_SOURCE, self.driver.wall_time())?;
-        self.lengths.push(bytes);
-        Ok(lsn)
-    }
-
-    fn append_durably(&mut self, bytes: usize) -> Result<(), Box<dyn Error>> {
-        let lsn = self.append(bytes)?;
-        while self.log.durable() < lsn {
-            self.turn(Wait::Forever)?;
-        }
-        Ok(())
-    }
-
-    /// As many records between two turns as a shard takes from its ring. Returns payload bytes a
-    /// second, from the first append until the last is durable.
-    fn append_bulk(&mut self, time: Duration) -> Result<f64, Box<dyn Error>> {
-        let clock = Clock::start();
-        let mut bytes = 0;
-        while clock.elapsed() < time && bytes < VOLUME_BYTES_MAX {
-            let mut wait = Wait::Never;
-            for _ in 0..RING_BATCH_SLOTS_MAX {
-                match self.append(LARGE_BYTES) {
-                    Ok(_) => bytes += LARGE_BYTES,
-                    Err(AppendError::Backlogged { .. }) => {
-                        wait = Wait::Forever;
-                        break;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            self.turn(wait)?;
-        }
-        while self.log.durable().next() < self.log.next_lsn() {
-            self.turn(Wait::Forever)?;
-        }
-        Ok(bytes as f64 / clock.elapsed().as_secs_f64())
-    }
-
-    fn turn(&mut self, wait: Wait) -> Result<(), Box<dyn Error>> {
-        self.submit();
-        self.driver.poll(wait, &mut self.completions)?;
-        let now = self.driver.now();
-        for completion in self.completions.drain(..) {
-            let token = u32::try_from(completion.token)?;
-            self.log.handle(token, completion, now);
-        }
-        self.submit();
-        while let Some(event) = self.log.poll_event() {
-            if let LogEvent::Parked { error } | LogEvent::Abandoned { error, .. } = event {
-                return Err(error.into());
-            }
-        }
-        Ok(())
-    }
-
-    fn submit(&mut self) {
-        while let Some((token, op)) = self.log.poll_op(self.driver.now()) {
-            self.driver.submit(u64::from(token), op);
-        }
-    }
-
-    fn close(mut self) -> Result<Vec<usize>, Box<dyn Error>> {
-        self.log.close();
-        self.submit();
-        while !self.log.is_idle() {
-            self.turn(Wait::Forever)?;
-        }
-        Ok(self.lengths)
+    fn options(&self, max_bytes: Option<u64>) -> LogOptions {
+        let retain = Retention { max_bytes, max_age: None };
+        LogOptions { segment_bytes: self.segment_bytes, retain, ..LogOptions::default() }
     }
 }
 
-/// A fast wrong answer is a failure.
-fn verify(driver: &dyn Driver, directory: &Path, lengths: &[usize]) -> Result<(), Box<dyn Error>> {
-    let mut reader = LogReader::open(driver.platform(), directory, ReadFrom::Start)?;
-    let mut count = 0;
-    loop {
-        let batch = match reader.next_batch()? {
-            ReadBatch::Records(batch) => batch,
-            ReadBatch::Gap { from, to, .. } => {
-                return Err(format!("records {from} to {to} cannot be read").into());
-            }
-            ReadBatch::CaughtUp => break,
-        };
-        for record in &batch {
-            let (number, filling) = record.payload.split_at(NUMBER_BYTES);
-            let right = lengths.get(count) == Some(&record.payload.len())
-                && record.lsn.0 == count as u64 + 1
-                && number == record.lsn.0.to_le_bytes()
-                && filling.iter().all(|&byte| byte == FILLING);
-            if !right {
-                return Err(format!("record {} is out of order or changed", record.lsn).into());
-            }
-            count += 1;
+/// Appends up to `count_max` records, as much as a shard takes between two turns. Fewer, when the
+/// log has a backlog.
+fn append_a_turn(
+    session: &mut Session,
+    bytes: usize,
+    count_max: usize,
+) -> Result<usize, Box<dyn Error>> {
+    let count_max = count_max.min(TURN_BYTES_MAX / bytes);
+    for count in 0..count_max {
+        match session.append(bytes) {
+            Ok(_) => {}
+            Err(AppendError::Backlogged { .. }) => return Ok(count),
+            Err(error) => return Err(error.into()),
         }
     }
-    if count != lengths.len() {
-        return Err(format!("{} records are durable, {count} are there", lengths.len()).into());
+    Ok(count_max)
+}
+
+/// Returns payload bytes a second, from the first append until the last is durable.
+pub(crate) fn bulk(session: &mut Session, time: Duration) -> Result<f64, Box<dyn Error>> {
+    let per_turn = TURN_BYTES_MAX / LARGE_BYTES;
+    let clock = Clock::start();
+    let mut bytes = 0;
+    while clock.elapsed() < time && bytes < VOLUME_BYTES_MAX {
+        let count = append_a_turn(session, LARGE_BYTES, per_turn)?;
+        bytes += count * LARGE_BYTES;
+        let wait = if count == per_turn { Duration::ZERO } else { Duration::from_millis(100) };
+        session.turn_for(wait)?;
     }
-    Ok(())
+    session.drain()?;
+    Ok(bytes as f64 / clock.elapsed().as_secs_f64())
+}
+
+/// Keeps `depth` small records outstanding. Returns their latencies, and how many a second.
+fn outstanding(
+    session: &mut Session,
+    depth: usize,
+    time: Duration,
+) -> Result<(Samples, f64), Box<dyn Error>> {
+    let clock = Clock::start();
+    let mut samples = Samples::with_capacity(1 << 20);
+    let mut since = VecDeque::with_capacity(depth);
+    let mut through = session.durable();
+    while clock.elapsed() < time || !since.is_empty() {
+        while since.len() < depth && clock.elapsed() < time {
+            session.append(SMALL_BYTES)?;
+            since.push_back(clock.elapsed());
+        }
+        session.turn_for(Duration::from_millis(100))?;
+        let now = clock.elapsed();
+        let durable = session.durable();
+        for begin in since.drain(..(durable.0 - through.0) as usize) {
+            samples.push(now - begin);
+        }
+        through = durable;
+    }
+    let per_s = samples.count() as f64 / clock.elapsed().as_secs_f64();
+    Ok((samples, per_s))
+}
+
+/// A load in an open loop. While a write is under way, sleeps until it is back or the next record
+/// is due, as a shard sleeps until a producer wakes it; with nothing under way, waits spinning.
+fn paced(session: &mut Session, load: &Load) -> Result<Samples, Box<dyn Error>> {
+    let first = session.next_lsn();
+    let mut appended = 0;
+    let mut offered = Offered::start(load);
+    while !offered.is_over() {
+        let due = offered.due();
+        appended += append_a_turn(session, load.bytes, due - appended)?;
+        if appended < due {
+            session.turn_for(Duration::ZERO)?;
+        } else if appended == offered.total() {
+            session.turn_for(Duration::from_millis(100))?;
+        } else if session.is_busy() {
+            session.turn_for(offered.until(appended))?;
+        } else {
+            spin_for(offered.until(appended));
+            continue;
+        }
+        offered.complete((session.durable().0 + 1 - first.0) as usize);
+    }
+    Ok(offered.into_samples())
 }

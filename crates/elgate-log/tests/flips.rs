@@ -102,7 +102,7 @@ impl Reference {
             world.platform().remove(&path).expect("removes");
         }
         flip_bit(&world, &self.path, bit);
-        assert_eq!(segments(&world), [self.path.clone()], "bit {bit}");
+        assert_eq!(segments(&world), std::slice::from_ref(&self.path), "bit {bit}");
         world
     }
 }
