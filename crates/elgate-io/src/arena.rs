@@ -57,11 +57,16 @@ impl Arena {
     /// What the memory held before is still there beyond the buffer's length.
     #[must_use]
     pub fn take(&self, bytes: usize) -> Buffer {
+        self.try_take(bytes).unwrap_or_else(|| Buffer::with_capacity(bytes))
+    }
+
+    /// As [`take`](Self::take), but `None` when the region has no room for it.
+    #[must_use]
+    pub fn try_take(&self, bytes: usize) -> Option<Buffer> {
         let capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES);
-        match self.0.as_ref().and_then(|region| Some((region, region.take(capacity)?))) {
-            Some((region, base)) => Buffer::in_region(region.clone(), base, capacity),
-            None => Buffer::with_capacity(capacity),
-        }
+        let region = self.0.as_ref()?;
+        let base = region.take(capacity)?;
+        Some(Buffer::in_region(region.clone(), base, capacity))
     }
 
     /// Whether a buffer's memory belongs to this arena's region.

@@ -6,7 +6,7 @@
 use crate::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchHeader};
 use crate::bytes::checksum;
 use crate::record::{self, Records, framed_bytes};
-use elgate_io::Buffer;
+use elgate_io::{Arena, Buffer};
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Lsn, WallTime};
 
@@ -20,23 +20,32 @@ pub struct Source {
 }
 
 /// Buffer capacities. A batch that outgrows one moves to the next.
-const CLASS_BYTES: [usize; 5] =
-    [16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024 + BLOCK_BYTES, BATCH_BYTES_MAX];
+const CLASS_BYTES: [usize; 5] = [16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024, BATCH_BYTES_MAX];
 
 /// Most bytes kept for reuse.
 const POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Buffers waiting to be used again.
+/// Where buffers come from: the shard's arena, and when that is full, the heap; those of the heap
+/// wait here to be used again.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
+    arena: Arena,
     free: Vec<Buffer>,
     bytes: usize,
 }
 
 impl BufferPool {
+    /// From now on, buffers come from this arena.
+    pub(crate) fn set_arena(&mut self, arena: Arena) {
+        self.arena = arena;
+    }
+
     /// An empty buffer of the smallest class that holds `bytes`.
     pub(crate) fn take(&mut self, bytes: usize) -> Buffer {
         let wanted = CLASS_BYTES.iter().find(|class| **class >= bytes).copied().unwrap_or(bytes);
+        if let Some(buffer) = self.arena.try_take(wanted) {
+            return buffer;
+        }
         let found = self.free.iter().position(|buffer| buffer.capacity() == wanted);
         let Some(index) = found else { return Buffer::with_capacity(wanted) };
         let mut buffer = self.free.swap_remove(index);
@@ -48,6 +57,9 @@ impl BufferPool {
     /// Takes a buffer back.
     pub(crate) fn give(&mut self, buffer: impl Into<Option<Buffer>>) {
         let Some(buffer) = buffer.into() else { return };
+        if self.arena.owns(&buffer) {
+            return; // and it is back
+        }
         if self.bytes + buffer.capacity() <= POOL_BYTES_MAX {
             self.bytes += buffer.capacity();
             self.free.push(buffer);
@@ -230,7 +242,7 @@ impl Batch {
         self.length.next_multiple_of(BLOCK_BYTES)
     }
 
-    /// Memory it occupies.
+    /// Memory it occupies, the arena's or its own.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }

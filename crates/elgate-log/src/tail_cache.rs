@@ -18,6 +18,11 @@ impl TailCache {
         Self { batches: VecDeque::new(), bytes: 0, bytes_max }
     }
 
+    /// Keeps no more than so much from now on.
+    pub(crate) fn limit(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Adds the batch that follows the last one; what no longer fits goes back to the pool.
     pub(crate) fn push(&mut self, batch: Arc<CachedBatch>, pool: &mut BufferPool) {
         self.bytes += batch.0.memory_bytes();

@@ -39,7 +39,7 @@ use crate::options::{LogOptions, Retention};
 use crate::preparer::Prepared;
 use crate::stats::{Counters, LogStats, MirrorStats};
 use crate::tail_cache::TailCache;
-use elgate_io::{Completion, File, Op};
+use elgate_io::{Arena, Completion, File, Op};
 use elgate_types::{FlushMode, Lsn, Monotonic, RouteName, WallTime, kill_site};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -304,6 +304,16 @@ impl LogWriter {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Takes buffers from this arena from now on: that of the driver which carries out the
+    /// operations. At most half of it is kept for batches that are already durable.
+    pub fn set_arena(&mut self, arena: Arena) {
+        let half = arena.bytes() / 2;
+        if half > 0 {
+            self.cache.limit(half.min(self.options.tail_cache_bytes));
+        }
+        self.pool.set_arena(arena);
     }
 
     /// The committed batch that contains `from`, if it is still in memory.

@@ -79,7 +79,7 @@ impl Shard {
         }
     }
 
-    fn install(&mut self, route: Box<Route>) -> Result<(), EngineError> {
+    fn install(&mut self, mut route: Box<Route>) -> Result<(), EngineError> {
         let key: Box<[u8]> = route.name.as_str().as_bytes().into();
         if self.by_name.contains_key(&key) {
             return Err(EngineError::config(format!("route {} exists already", route.name)));
@@ -91,6 +91,7 @@ impl Shard {
                 self.routes.len() - 1
             }
         };
+        route.set_arena(self.driver.arena());
         self.routes[slot] = Some(route);
         self.by_name.insert(key, slot);
         self.dirty.push(slot);
