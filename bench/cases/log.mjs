@@ -64,6 +64,7 @@ export async function logCase({ directory, rounds, seconds, quick, plots, progre
     notes: [
       `the log that is opened after SIGKILL is ${(open_log_bytes / 2 ** 30).toFixed(2)} GiB${quick ? ' (--quick)' : ''}`,
       `${Math.round(device.rested_s)} s were spent waiting for the device to recover from somebody's turn`,
+      ...Object.entries(device.commits).map(([name, how]) => `backend ${name === 'auto' ? auto : name} ${how}`),
       ...Object.entries(backends)
         .filter(([, why]) => why !== null)
         .map(([name, why]) => `backend ${name} is not in the table: ${why}`),

@@ -21,6 +21,9 @@ export class Device {
   #rest_s;
   #rested_s = 0;
 
+  /** By backend: how the log commits on it, as the engine would find out. */
+  commits = {};
+
   /** Builds the program if need be, and starts it. Its files go to `directory`. */
   static start(directory, { seconds, quick }) {
     const target = targetDir();
@@ -84,7 +87,7 @@ export class Device {
     return {
       name: 'elgate',
       prepare: async () => {
-        await request('log-prepare auto');
+        await this.#prepareLog('auto');
         await request('engine-prepare');
       },
       single: () => request(`log-single auto ${this.#seconds}`),
@@ -111,11 +114,16 @@ export class Device {
   backend(name) {
     return {
       name,
-      prepare: () => this.#program.request(`log-prepare ${name}`),
+      prepare: () => this.#prepareLog(name),
       single: () => this.#program.request(`log-single ${name} ${this.#seconds}`),
       volume: () => this.#program.request(`log-volume ${name} ${this.#seconds}`),
       close: async () => {},
     };
+  }
+
+  async #prepareLog(backend) {
+    const { how } = await this.#program.request(`log-prepare ${backend}`);
+    this.commits[backend] = how;
   }
 
   async #loads(who) {

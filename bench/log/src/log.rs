@@ -6,7 +6,7 @@
 use crate::core::{on_one_core, spin_for};
 use crate::offered::{Load, Offered};
 use crate::samples::{Clock, Samples, VOLUME_BYTES_MAX};
-use crate::session::{RECORD_BYTES_MAX, Session};
+use crate::session::{RECORD_BYTES_MAX, Session, TunedDriver};
 use elgate_io::BackendChoice;
 use elgate_log::{AppendError, LogOptions, Retention};
 use elgate_types::Lsn;
@@ -34,17 +34,19 @@ pub(crate) struct LogBench {
     directory: PathBuf,
     segment_bytes: u64,
     steady: Option<Session>,
+    /// How its driver commits.
+    how: String,
 }
 
 impl LogBench {
     pub(crate) fn new(backend: BackendChoice, directory: PathBuf, segment_bytes: u64) -> Self {
-        Self { backend, directory, segment_bytes, steady: None }
+        Self { backend, directory, segment_bytes, steady: None, how: String::new() }
     }
 
     /// Reaches the steady state.
     pub(crate) fn prepare(&mut self) -> Result<Value, Box<dyn Error>> {
         self.measure(SMALL_BYTES, |_| Ok(()))?;
-        Ok(json!({}))
+        Ok(json!({ "how": self.how }))
     }
 
     /// Small records: each durable before the next, then 16 outstanding.
@@ -80,7 +82,8 @@ impl LogBench {
     pub(crate) fn growing(&self, time: Duration) -> Result<Value, Box<dyn Error>> {
         let directory = self.directory.join("growing");
         let options = self.options(None);
-        let (mut session, _) = Session::open(self.backend, &directory, options)?;
+        let driver = TunedDriver::open(self.backend, &self.directory)?;
+        let (mut session, _) = Session::open(driver, &directory, options)?;
         let bytes_per_s = bulk(&mut session, time)?;
         session.verify(Lsn(1), LARGE_BYTES)?;
         session.close()?;
@@ -110,10 +113,12 @@ impl LogBench {
     }
 
     /// Writes until the log has begun to give up old segments.
-    fn open_steady(&self) -> Result<Session, Box<dyn Error>> {
+    fn open_steady(&mut self) -> Result<Session, Box<dyn Error>> {
         let directory = self.directory.join("steady");
         let options = self.options(Some(KEPT_SEGMENTS * self.segment_bytes));
-        let (mut session, _) = Session::open(self.backend, &directory, options)?;
+        let driver = TunedDriver::open(self.backend, &self.directory)?;
+        self.how.clone_from(&driver.how);
+        let (mut session, _) = Session::open(driver, &directory, options)?;
         eprintln!("warming up the log on {} until segments go", session.backend());
         while !session.is_steady() {
             append_a_turn(&mut session, LARGE_BYTES, usize::MAX)?;

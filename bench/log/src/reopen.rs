@@ -5,7 +5,7 @@
 //! rounds write on for a while, and are killed again.
 
 use crate::samples::Clock;
-use crate::session::{RECORD_BYTES_MAX, Session, verify};
+use crate::session::{RECORD_BYTES_MAX, Session, TunedDriver, verify};
 use elgate_io::{BackendChoice, OsPlatform};
 use elgate_log::LogOptions;
 use elgate_types::Lsn;
@@ -50,11 +50,12 @@ impl Reopen {
     /// Opens what the child has left.
     pub(crate) fn measure(&mut self) -> Result<Value, Box<dyn Error>> {
         let is_first = self.verified == Lsn::ZERO;
+        let driver = TunedDriver::open(BackendChoice::Auto, &self.directory)?;
         let log_bytes = drop_from_page_cache(&self.directory)?;
 
         let clock = Clock::start();
         let (mut session, recovery) =
-            Session::open(BackendChoice::Auto, &self.directory, LogOptions::default())?;
+            Session::open(driver, &self.directory, LogOptions::default())?;
         let opened = clock.elapsed();
         if recovery.durable < self.acknowledged || !recovery.quarantined.is_empty() {
             return Err(format!(
@@ -109,7 +110,8 @@ impl Reopen {
 /// latest by the end of whoever started it.
 pub(crate) fn write_until_killed(directory: &Path, bytes: u64) -> Result<(), Box<dyn Error>> {
     die_with_parent()?;
-    let (mut session, _) = Session::open(BackendChoice::Auto, directory, LogOptions::default())?;
+    let driver = TunedDriver::open(BackendChoice::Auto, directory)?;
+    let (mut session, _) = Session::open(driver, directory, LogOptions::default())?;
     let first = session.next_lsn().0;
     let mut is_reported = false;
     loop {

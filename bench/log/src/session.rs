@@ -1,7 +1,9 @@
 //! A log on a driver of its own, driven as a shard drives it: append, hand its operations to the
 //! driver, hand back the completions, until the records are durable.
 
-use elgate_io::{BackendChoice, Completion, Driver, DriverOptions, Platform, Wait, open_driver};
+use elgate_io::{
+    BackendChoice, Completion, Driver, DriverOptions, Platform, Wait, open_driver, probe_commit,
+};
 use elgate_log::{
     AppendError, LogEvent, LogOptions, LogReader, LogWriter, ReadBatch, ReadFrom, Recovery, Source,
 };
@@ -34,14 +36,44 @@ pub(crate) struct Session {
     rolled_since_retired: bool,
 }
 
+/// A driver that commits in the way that is fastest on a file system, found out as an engine does
+/// at its start.
+pub(crate) struct TunedDriver {
+    driver: Box<dyn Driver>,
+    /// Small writes that are worth having under way at once, if that could be measured.
+    writes_in_flight: Option<usize>,
+    /// The way it commits, and what else was found.
+    pub(crate) how: String,
+}
+
+impl TunedDriver {
+    /// Tries out the file system of `directory`, which is created.
+    pub(crate) fn open(backend: BackendChoice, directory: &Path) -> Result<Self, Box<dyn Error>> {
+        let mut driver = open_driver(backend, &DriverOptions::default())?;
+        std::fs::create_dir_all(directory)?;
+        let probe = probe_commit(&mut *driver, directory, None)?;
+        driver.set_commit(probe.commit);
+        let how = format!(
+            "commits with {} ({}); each of so many at once: {}",
+            probe.commit.name(),
+            probe.ways_text(),
+            probe.depths_text()
+        );
+        Ok(Self { driver, writes_in_flight: probe.writes_in_flight, how })
+    }
+}
+
 impl Session {
     /// Opens the log in `directory`.
     pub(crate) fn open(
-        backend: BackendChoice,
+        tuned: TunedDriver,
         directory: &Path,
         options: LogOptions,
     ) -> Result<(Self, Recovery), Box<dyn Error>> {
-        let driver = open_driver(backend, &DriverOptions::default())?;
+        let TunedDriver { driver, writes_in_flight, .. } = tuned;
+        let small_writes_in_flight_max =
+            writes_in_flight.unwrap_or(options.small_writes_in_flight_max);
+        let options = LogOptions { small_writes_in_flight_max, ..options };
         let route = RouteName::new("bench")?;
         let (log, recovery) = elgate_log::open(driver.platform(), directory, &route, options)?;
         let session = Self {
