@@ -69,7 +69,7 @@ fn large_batches_go_out_side_by_side_within_the_window() {
 #[test]
 fn a_submission_is_committed_whole() {
     let mut rig = Rig::new(small());
-    rig.append_from(900_000, Source { ring_id: 5, position: 1 }).expect("taken");
+    rig.append_from(850_000, Source { ring_id: 5, position: 1 }).expect("taken");
     for _ in 0..12 {
         rig.append_from(100_000, Source { ring_id: 5, position: 2 }).expect("taken");
     }
