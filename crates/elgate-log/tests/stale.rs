@@ -7,6 +7,7 @@ use elgate_io::sim::SimWorld;
 use elgate_log::{GapReason, LogEvent, LogOptions, LogReader, ReadBatch, ReadFrom, Retention};
 use elgate_types::Lsn;
 use std::path::{Path, PathBuf};
+use support::counting::Counting;
 use support::{DIR, Found, Rig, batches, patch, read_all, read_on, segments, small};
 
 const BLOCK: u64 = 4_096;
@@ -218,4 +219,68 @@ fn a_reader_that_is_overtaken_is_told_that_records_were_removed() {
         }
         assert_eq!(expected, next);
     }
+}
+
+#[test]
+fn a_segment_rewritten_beneath_a_reader_was_removed_not_damaged() {
+    for number in 0..40 {
+        let mut rig = Rig::new(small());
+        while rig.segments().len() < 3 {
+            rig.commit(250_000);
+        }
+        let next = rig.writer.next_lsn().0;
+        let path = rig.segments()[0].clone();
+        let first_kept = batches(&rig.world, &rig.segments()[1])[0].2;
+        let world = killed(rig);
+        let platform = Counting::new(world.platform());
+        let mut reader =
+            LogReader::open(platform.clone(), Path::new(DIR), ReadFrom::Start).expect("opens");
+        let other = world.clone();
+        // As retention and the preparer do: the name goes, then all is another's.
+        platform.before_read(number, move || {
+            let preparing = Path::new(DIR).join("segment.preparing");
+            other.platform().rename(&path, &preparing).expect("renames");
+            patch(&other, &preparing, 0, &vec![0x5a; support::SEGMENT_BYTES as usize]);
+        });
+        let found = read_on(&mut reader);
+        if !platform.has_happened() {
+            assert!(number > 10, "the reader reads");
+            return;
+        }
+        let served = match found[..] {
+            [Found::Records(1, to)] => to,
+            [Found::Records(1, to), Found::Gap(..), Found::Records(..)] => to,
+            [Found::Gap(..), Found::Records(..)] => 0,
+            _ => panic!("read {number}: {found:?}"),
+        };
+        if served + 1 < first_kept {
+            let gap = Found::Gap(served + 1, first_kept - 1, GapReason::Removed);
+            assert_eq!(found[found.len() - 2], gap, "read {number}: {found:?}");
+            assert_eq!(found.last(), Some(&Found::Records(first_kept, next - 1)), "read {number}");
+        } else {
+            assert_eq!(found, [Found::Records(1, next - 1)], "read {number}");
+        }
+    }
+}
+
+#[test]
+fn a_sealed_segment_is_written_no_more() {
+    let mut rig = Rig::new(small());
+    while rig.segments().len() < 3 {
+        rig.commit(250_000);
+    }
+    rig.close();
+    let (sealed, last) = (rig.segments()[0].clone(), rig.segments()[1].clone());
+    let world = killed(rig);
+    // The power went when the log had just rolled: nothing of the next segment, no head file.
+    let bytes = world.file_bytes(&last).expect("reads").len();
+    patch(&world, &last, BLOCK, &vec![0; bytes - BLOCK as usize]);
+    world.platform().remove(&Path::new(DIR).join("head")).expect("removes");
+    let before = world.file_bytes(&sealed).expect("reads");
+    let next = batches(&world, &sealed).last().map(|it| it.2 + u64::from(it.3)).expect("some");
+    let mut rig = Rig::open(world, small());
+    assert_eq!((rig.recovery.next_lsn, rig.recovery.torn_bytes), (Lsn(next), 0));
+    rig.commit(10);
+    assert_eq!(rig.world.file_bytes(&sealed).expect("reads"), before);
+    assert_eq!(rig.read(), [Found::Records(1, next)]);
 }
