@@ -7,7 +7,8 @@
 //!
 //! In a file that was used before, batches of that life may lie anywhere behind what was written
 //! in this one. They do not validate under this segment's salt, so they are nothing: neither torn
-//! nor damaged, and not worth a zero.
+//! nor damaged, and not worth a zero. Of this life are batches and single records that validate,
+//! so that what recovery cuts leaves no record that could be taken for another of its number.
 
 use crate::batch::{BatchHeader, WINDOW_BYTES};
 use crate::bytes::{get_u64, is_blank};
@@ -53,13 +54,17 @@ impl Aftermath {
         let is_recycled = file.header.is_recycled;
         let mut found = Self { later: None, states: Lsn::ZERO, dirty_end: place.offset };
         let mut at = place.offset;
+        let mut budget = CHECKED_BYTES_MAX;
         while at < file.end() && at < (found.dirty_end + WINDOW_BYTES).max(place.reach) {
             let Some(header) = file.header_at(platform, at)? else {
-                let is_nothing = is_recycled || is_blank(file.read(platform, at, BLOCK_BYTES)?);
-                at += BLOCK_BYTES as u64;
-                if !is_nothing {
-                    found.dirty_end = at.min(file.end());
-                }
+                let next = at + BLOCK_BYTES as u64;
+                let end = if is_recycled {
+                    record_end(platform, file, at, place.expected, &mut budget)?
+                } else {
+                    (!is_blank(file.read(platform, at, BLOCK_BYTES)?)).then_some(next)
+                };
+                found.dirty_end = end.unwrap_or(0).min(file.end()).max(found.dirty_end);
+                at = next;
                 continue;
             };
             let fits = header.first_lsn >= place.expected && header.epoch >= place.epoch;
@@ -69,10 +74,46 @@ impl Aftermath {
             }
             // The header has its own checksum: its length holds though its records may not.
             at += u64::from(header.batch_bytes);
-            found.dirty_end = at.min(file.end());
+            found.dirty_end = at.min(file.end()).max(found.dirty_end);
         }
         Ok(found)
     }
+}
+
+/// Most bytes checksummed in one survey to tell stale bytes from records. Only bytes that were
+/// made to look like records take more; they then count as records.
+const CHECKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Where a record of this segment's life ends, in whole blocks, that begins in the block at
+/// `offset` and is `expected` or follows it: what a batch has left whose header is lost.
+fn record_end(
+    platform: &dyn Platform,
+    file: &mut SegmentFile,
+    offset: u64,
+    expected: Lsn,
+    budget: &mut usize,
+) -> io::Result<Option<u64>> {
+    let salt = file.header.salt;
+    let mut within = 0;
+    while within < BLOCK_BYTES {
+        let bytes = file.read(platform, offset, BLOCK_BYTES + RECORD_HEADER_BYTES)?;
+        let claim = |at: usize| {
+            let (lsn, framed) = record::claim(bytes.get(at..)?)?;
+            (lsn >= expected).then_some((at, at + framed))
+        };
+        let mut places = (within..BLOCK_BYTES).step_by(8);
+        let Some((at, end)) = places.find_map(claim) else { break };
+        let Some(left) = budget.checked_sub(end - at) else {
+            return Ok(Some(offset + BLOCK_BYTES as u64));
+        };
+        *budget = left;
+        let bytes = file.read(platform, offset, end)?;
+        if bytes.get(at..).is_some_and(|bytes| record::decode_valid(bytes, salt).is_some()) {
+            return Ok(Some(offset + (end as u64).next_multiple_of(BLOCK_BYTES as u64)));
+        }
+        within = at + 8;
+    }
+    Ok(None)
 }
 
 /// A run of consecutive records that validate inside a damaged range.

@@ -8,8 +8,8 @@
 //! |---|---|
 //! | what do the bytes mean? | `segment_header.rs`, `batch.rs`, `record.rs`, `index.rs`, `head.rs`, `cursor.rs`, `naming.rs` |
 //! | how do records become writes? | `batch_builder.rs`, `writer.rs`, `writer/`, `tail_cache.rs` |
-//! | what happens after a crash? | `recovery.rs`, `plan.rs`, `damage.rs`, `sources.rs`, `quarantine.rs` |
-//! | how are they read back? | `segment_file.rs`, `catalog.rs`, `reader.rs`, `reader/`, `describe.rs` |
+//! | what happens after a crash? | `recovery.rs`, `plan.rs`, `plan/`, `damage.rs`, `sources.rs`, `quarantine.rs` |
+//! | how are they read back? | `segment_file.rs`, `catalog.rs`, `catalog/`, `reader.rs`, `reader/`, `describe.rs` |
 //! | is all of it whole, and what if not? | `fsck.rs`, `fsck/` |
 //! | when do files come and go? | `preparer.rs`, `retention.rs` |
 //! | what is in the second directory? | `mirror.rs`, `writer/mirror.rs` |

@@ -88,20 +88,29 @@ pub(crate) fn reseal(framed: &mut [u8], salt: u32) -> u32 {
     crc
 }
 
+/// The LSN and the framed size of what would be a record at the start of `bytes`, if its header can
+/// be one's.
+pub(crate) fn claim(bytes: &[u8]) -> Option<(Lsn, usize)> {
+    let header = bytes.get(..RECORD_HEADER_BYTES)?;
+    let length = get_u32(header, 0x04) as usize;
+    let is_possible = length <= PAYLOAD_BYTES_MAX && header[0x18] == KIND_DATA;
+    is_possible.then(|| (Lsn(get_u64(header, 0x08)), framed_bytes(length)))
+}
+
 /// Decodes the record at the start of `bytes` without checking its checksum. `None` if its frame
 /// does not fit there or is not a record's.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(RecordHeader, &[u8])> {
-    let header = bytes.get(..RECORD_HEADER_BYTES)?;
-    let length = get_u32(header, 0x04) as usize;
-    if length > PAYLOAD_BYTES_MAX || bytes.len() < framed_bytes(length) || header[0x18] != KIND_DATA
-    {
+    let (lsn, framed) = claim(bytes)?;
+    if bytes.len() < framed {
         return None;
     }
+    let header = &bytes[..RECORD_HEADER_BYTES];
+    let length = get_u32(header, 0x04) as usize;
     let from_ring = header[0x19] & FLAG_FROM_RING != 0;
     let decoded = RecordHeader {
         length,
         crc: get_u32(header, 0x00),
-        lsn: Lsn(get_u64(header, 0x08)),
+        lsn,
         time: WallTime(get_u64(header, 0x10)),
         source: from_ring.then(|| get_u32(header, 0x1c)),
     };

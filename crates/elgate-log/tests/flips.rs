@@ -181,7 +181,9 @@ fn a_log_opens_whatever_bit_is_flipped() {
     for reference in Reference::both() {
         for_each(reference.bytes.len() as u64 * 8, |bits| {
             let mut world = reference.world(&reference.bytes);
-            for bit in bits {
+            // Behind the batches one bit is like the next; readers try them all.
+            let step = if bits.start / 8 < reference.used.end as u64 { 1 } else { 16 };
+            for bit in bits.step_by(step) {
                 flip_bit(&world, &reference.path, bit);
                 let rig = Rig::open(world, small());
                 let recovery = &rig.recovery;

@@ -1,23 +1,45 @@
-//! A platform that counts what is read.
+//! A platform that counts what is read, and lets something happen at a read of the test's choice.
 
 use elgate_io::{DirectoryEntry, File, FileIdentity, Listener, OpenOptions, Platform, SharedMap};
 use elgate_types::{Monotonic, WallTime};
+use std::fmt::{Debug, Formatter};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-#[derive(Debug)]
+type Action = Box<dyn FnOnce() + Send>;
+
 pub struct Counting {
     inner: Arc<dyn Platform>,
     reads: AtomicU64,
     bytes: AtomicU64,
+    /// What happens before the read of this number.
+    at_read: Mutex<Option<(u64, Action)>>,
+}
+
+impl Debug for Counting {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Counting")
+    }
 }
 
 impl Counting {
     pub fn new(inner: Arc<dyn Platform>) -> Arc<Self> {
-        Arc::new(Self { inner, reads: AtomicU64::new(0), bytes: AtomicU64::new(0) })
+        let (reads, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { inner, reads, bytes, at_read: Mutex::new(None) })
+    }
+
+    /// Before the read of this number, counted from now, `action` happens.
+    pub fn before_read(&self, number: u64, action: impl FnOnce() + Send + 'static) {
+        self.take();
+        *self.at_read.lock().expect("not poisoned") = Some((number, Box::new(action)));
+    }
+
+    /// Whether what was to happen at a read has happened.
+    pub fn has_happened(&self) -> bool {
+        self.at_read.lock().expect("not poisoned").is_none()
     }
 
     /// Reads and bytes read since the last call.
@@ -29,7 +51,14 @@ impl Counting {
 
 impl Platform for Counting {
     fn read_at(&self, file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
+        let number = self.reads.fetch_add(1, Ordering::Relaxed);
+        let action = {
+            let mut at_read = self.at_read.lock().expect("not poisoned");
+            at_read.take_if(|(at, _)| *at == number)
+        };
+        if let Some((_, action)) = action {
+            action();
+        }
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.inner.read_at(file, offset, bytes)
     }
