@@ -137,13 +137,11 @@ impl Check<'_> {
         let bytes = |folder: &Folder| folder.held.iter().map(|held| held.image.bytes).sum::<u64>();
         self.bytes_total = bytes(&here) + bytes(&there);
         let Some(log_id) = log_id else {
-            return match here.hopeless.is_empty() {
-                true => Err(FsckError::NoLog { dir: self.dir.to_owned() }),
-                false => {
-                    self.leave_hopeless(here.hopeless);
-                    Ok(Found { log_id: preferred.unwrap_or_default(), pairs: Vec::new() })
-                }
-            };
+            if here.hopeless.is_empty() && preferred.is_none() && self.live.is_none() {
+                return Err(FsckError::NoLog { dir: self.dir.to_owned() });
+            }
+            self.leave_hopeless(here.hopeless);
+            return Ok(Found { log_id: preferred.unwrap_or_default(), pairs: Vec::new() });
         };
         let mut pairs: BTreeMap<(u64, u32), Pair> = BTreeMap::new();
         for (held, is_mirror) in here

@@ -103,7 +103,12 @@ impl Check<'_> {
                     self.ends(&mut here, position, ceiling.lsn(), next_begins_damaged)?;
                     break;
                 };
-                if is_last && self.is_unfinished(&mut here, offset, next, ceiling)? {
+                let is_promised = next < ceiling.lsn();
+                // Several writes may be under way at once, and complete in any order.
+                if is_last
+                    && !is_promised
+                    && self.stated_from(here.pair, offset, next, position.epoch)? < next
+                {
                     self.leftover(&mut here, "an unfinished write: the next start cuts it")?;
                     break;
                 }
@@ -196,24 +201,22 @@ impl Check<'_> {
         Ok(found)
     }
 
-    /// Whether nobody says that what should be here was acknowledged, and neither does any batch
-    /// from `from` on: several writes may be under way at once, and complete in any order.
-    fn is_unfinished(
-        &mut self,
-        here: &mut Place<'_>,
+    /// The highest durable watermark that a batch from `from` on states, of those with an LSN not
+    /// below `expected` and no lower epoch than any before: others were left behind by a crash.
+    pub(super) fn stated_from(
+        &self,
+        pair: &mut Pair,
         from: u64,
-        next: Lsn,
-        ceiling: Ceiling,
-    ) -> Result<bool, IoFault> {
-        Ok(next >= ceiling.lsn() && self.stated_from(here.pair, from)? < next)
-    }
-
-    /// The highest durable watermark that a batch from `from` on states.
-    pub(super) fn stated_from(&self, pair: &mut Pair, from: u64) -> Result<Lsn, IoFault> {
+        expected: Lsn,
+        mut epoch: u64,
+    ) -> Result<Lsn, IoFault> {
         let (mut at, mut stated) = (from, Lsn::ZERO);
         while at < pair.end() {
             for header in self.batches_at(pair, at)? {
-                stated = stated.max(header.durable_lsn);
+                if header.first_lsn >= expected && header.epoch >= epoch {
+                    epoch = header.epoch;
+                    stated = stated.max(header.durable_lsn);
+                }
             }
             at += BLOCK;
         }
