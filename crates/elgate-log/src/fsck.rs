@@ -32,14 +32,13 @@ mod walk;
 use crate::error::AtPath;
 use crate::head::{HeadView, HeadWriter, Watermarks};
 use crate::naming;
-use crate::segment_header::SEGMENT_HEADER_BYTES;
 use check::Check;
 use elgate_io::Platform;
 use elgate_types::Lsn;
 pub use report::{Finding, FindingKind, FindingOutcome, FsckError, FsckOptions, FsckReport};
 use segments::{Found, Pair};
 use std::path::Path;
-use walk::{Ceiling, Position};
+use walk::{BEGIN, Ceiling, Position};
 
 /// Checks the log in `dir`, and repairs it if `options` ask for that. Blocking, for as long as it
 /// takes to read all of it. `progress` is told how many bytes of how many have been looked at.
@@ -126,7 +125,6 @@ fn check_places(
 impl Check<'_> {
     fn run(&mut self, preferred: Option<u128>, marks: Option<Watermarks>) -> Result<(), FsckError> {
         let mut found = self.find_segments(preferred)?;
-        self.find_missing(&mut found)?;
         let marks = marks.filter(|_| found.pairs.is_empty() || preferred == Some(found.log_id));
         let marks = match marks {
             Some(marks) if self.live.is_some() || self.head(&marks)? => Some(marks),
@@ -134,6 +132,7 @@ impl Check<'_> {
         };
         let passed = self.cursors()?;
         let promised = marks.map_or(Lsn::ZERO, |marks| marks.durable).max(passed);
+        self.find_missing(&mut found, promised)?;
         self.walk_all(&mut found, marks, promised)?;
         self.quarantine()?;
         Ok(())
@@ -150,7 +149,6 @@ impl Check<'_> {
         self.names(pairs);
         let (last_used, promised) = self.last_used(pairs, promised)?;
         let mut position = Position { next: first_kept(pairs, marks), ..Position::default() };
-        let begin = SEGMENT_HEADER_BYTES as u64;
         for index in 0..pairs.len() {
             let (Some(last_used), true) = (last_used, last_used.is_some_and(|last| index <= last))
             else {
@@ -161,7 +159,7 @@ impl Check<'_> {
             let mut ceiling = self.ceiling(&pairs[index..=last_used], promised);
             if let (Ceiling::Last(lsn), Some(_)) = (ceiling, &pairs[index].there) {
                 // One copy may lack what the other one says was acknowledged.
-                let stated = self.stated_from(&mut pairs[index], begin, Lsn(1), 0)?;
+                let stated = self.twin_states(&mut pairs[index])?;
                 ceiling = Ceiling::Last(lsn.max(stated.next()));
             }
             let is_suspect = |pair: &Pair| pair.begins_damaged || pair.first.is_none();
@@ -218,8 +216,7 @@ impl Check<'_> {
         let mut promised = promised;
         if self.live.is_none() {
             for pair in &mut pairs[behind..] {
-                let begin = SEGMENT_HEADER_BYTES as u64;
-                promised = promised.max(self.stated_from(pair, begin, Lsn(1), 0)?);
+                promised = promised.max(self.stated_from(pair, BEGIN, Lsn(1), 0)?);
             }
         }
         let holds_promised = |pair: &Pair| pair.first.is_some_and(|first| first <= promised);
