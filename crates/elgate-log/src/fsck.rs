@@ -32,14 +32,13 @@ mod walk;
 use crate::error::AtPath;
 use crate::head::{HeadView, HeadWriter, Watermarks};
 use crate::naming;
-use crate::segment_header::SEGMENT_HEADER_BYTES;
 use check::Check;
 use elgate_io::Platform;
 use elgate_types::Lsn;
 pub use report::{Finding, FindingKind, FindingOutcome, FsckError, FsckOptions, FsckReport};
 use segments::{Found, Pair};
 use std::path::Path;
-use walk::{Ceiling, Position};
+use walk::{BEGIN, Ceiling, Position};
 
 /// Checks the log in `dir`, and repairs it if `options` ask for that. Blocking, for as long as it
 /// takes to read all of it. `progress` is told how many bytes of how many have been looked at.
@@ -94,15 +93,15 @@ fn check_places(
     dir: &Path,
     options: &FsckOptions,
 ) -> Result<(), FsckError> {
-    let holds_log = |dir: &Path| {
-        platform.list(dir).map(|entries| {
-            entries.iter().any(|entry| naming::is_segment(&entry.name) || entry.name == "head")
-        })
+    let has_segments = |dir: &Path| {
+        let entries = platform.list(dir)?;
+        Ok(entries.iter().any(|entry| naming::is_segment(&entry.name)))
     };
+    let has_head = || HeadView::open(platform, dir).is_some_and(|head| head.log_id().is_some());
     let is_no_folder = |error: &std::io::Error| {
         matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
     };
-    let mut is_log = match holds_log(dir) {
+    let mut is_log = match has_segments(dir) {
         Err(error) if is_no_folder(&error) => {
             return Err(FsckError::NoLog { dir: dir.to_owned() });
         }
@@ -113,20 +112,19 @@ fn check_places(
         if mirror == dir {
             return Err(refused("it is the log itself"));
         }
-        is_log |= match holds_log(mirror) {
+        is_log |= match has_segments(mirror) {
             Err(error) if is_no_folder(&error) => {
                 return Err(refused("it is not a directory; create it if it is to become one"));
             }
             result => result.at("list", mirror)?,
         };
     }
-    if is_log { Ok(()) } else { Err(FsckError::NoLog { dir: dir.to_owned() }) }
+    if is_log || has_head() { Ok(()) } else { Err(FsckError::NoLog { dir: dir.to_owned() }) }
 }
 
 impl Check<'_> {
     fn run(&mut self, preferred: Option<u128>, marks: Option<Watermarks>) -> Result<(), FsckError> {
         let mut found = self.find_segments(preferred)?;
-        self.find_missing(&mut found)?;
         let marks = marks.filter(|_| found.pairs.is_empty() || preferred == Some(found.log_id));
         let marks = match marks {
             Some(marks) if self.live.is_some() || self.head(&marks)? => Some(marks),
@@ -134,6 +132,7 @@ impl Check<'_> {
         };
         let passed = self.cursors()?;
         let promised = marks.map_or(Lsn::ZERO, |marks| marks.durable).max(passed);
+        self.find_missing(&mut found, promised)?;
         self.walk_all(&mut found, marks, promised)?;
         self.quarantine()?;
         Ok(())
@@ -148,9 +147,8 @@ impl Check<'_> {
         let pairs = &mut found.pairs;
         self.report.segments = pairs.len() as u64;
         self.names(pairs);
-        let last_used = pairs.iter().rposition(|pair| pair.first.is_some());
+        let (last_used, promised) = self.last_used(pairs, promised)?;
         let mut position = Position { next: first_kept(pairs, marks), ..Position::default() };
-        let begin = SEGMENT_HEADER_BYTES as u64;
         for index in 0..pairs.len() {
             let (Some(last_used), true) = (last_used, last_used.is_some_and(|last| index <= last))
             else {
@@ -158,10 +156,10 @@ impl Check<'_> {
                 self.advance(pairs[index].header.segment_bytes * pairs[index].copies());
                 continue;
             };
-            let mut ceiling = self.ceiling(pairs, index, promised);
+            let mut ceiling = self.ceiling(&pairs[index..=last_used], promised);
             if let (Ceiling::Last(lsn), Some(_)) = (ceiling, &pairs[index].there) {
                 // One copy may lack what the other one says was acknowledged.
-                let stated = self.stated_from(&mut pairs[index], begin)?;
+                let stated = self.twin_states(&mut pairs[index])?;
                 ceiling = Ceiling::Last(lsn.max(stated.next()));
             }
             let is_suspect = |pair: &Pair| pair.begins_damaged || pair.first.is_none();
@@ -204,8 +202,31 @@ impl Check<'_> {
         }
     }
 
-    fn ceiling(&self, pairs: &[Pair], index: usize, promised: Lsn) -> Ceiling {
-        let next = pairs[index + 1..].iter().filter_map(|pair| pair.first).min();
+    /// The last segment that counts, and the last record that was promised, by what the segments
+    /// behind the last one that begins with a batch say too. Those count only if they hold
+    /// something that was promised: otherwise a crash came before their first batch was whole.
+    fn last_used(
+        &self,
+        pairs: &mut [Pair],
+        promised: Lsn,
+    ) -> Result<(Option<usize>, Lsn), FsckError> {
+        let begins_whole = |pair: &Pair| pair.first.is_some() && !pair.begins_damaged;
+        let begun = pairs.iter().rposition(begins_whole);
+        let behind = begun.map_or(0, |begun| begun + 1);
+        let mut promised = promised;
+        if self.live.is_none() {
+            for pair in &mut pairs[behind..] {
+                promised = promised.max(self.stated_from(pair, BEGIN, Lsn(1), 0)?);
+            }
+        }
+        let holds_promised = |pair: &Pair| pair.first.is_some_and(|first| first <= promised);
+        let last = pairs[behind..].iter().rposition(holds_promised);
+        Ok((last.map(|last| behind + last).or(begun), promised))
+    }
+
+    /// Where the records of the first of these segments end.
+    fn ceiling(&self, pairs: &[Pair], promised: Lsn) -> Ceiling {
+        let next = pairs[1..].iter().filter_map(|pair| pair.first).min();
         match (self.live, next) {
             (Some(durable), Some(next)) if next <= durable.next() => Ceiling::Sealed(next),
             (Some(durable), _) => Ceiling::Live(durable.next()),

@@ -308,3 +308,19 @@ fn batches_of_this_life(segment: &[u8]) -> Vec<usize> {
     };
     (BLOCK..segment.len() - FOOTER).step_by(BLOCK).filter(is_header).collect()
 }
+
+#[test]
+fn a_device_that_cannot_read_everything_is_no_reason_to_give_up() {
+    let (good, path, _) = reference();
+    let mut struck = 0;
+    for seed in 0..60 {
+        let world = SimWorld::new(seed);
+        put_file(&world, &path, &good);
+        world.set_faults(FaultPlan { read_error_per_mille: 400, ..FaultPlan::default() });
+        let report = check(&world);
+        struck += u64::from(!report.is_clean());
+        world.set_faults(FaultPlan::default());
+        assert_eq!(check(&world).findings, [], "{seed}: a check changes nothing");
+    }
+    assert!(struck > 5, "{struck}");
+}

@@ -5,8 +5,9 @@
 mod support;
 
 use elgate_io::sim::{FaultCounts, FaultPlan, LatencyRange, SimWorld};
-use elgate_log::{AppendError, LogEvent, LogOptions, Retention, Source};
+use elgate_log::{AppendError, FsckOptions, LogEvent, LogOptions, Retention, Source, fsck};
 use elgate_types::{FlushMode, Lsn};
+use std::path::Path;
 use support::{Found, Rig, no_faults, small};
 
 /// A small generator of its own: the world's must not be disturbed by the test's choices.
@@ -135,6 +136,15 @@ fn check(rig: &Rig, story: &mut Story, what: &str) {
     story.appended = kept;
 }
 
+/// What a crash leaves is no damage to a check of every byte, and nothing for a repair.
+fn audit(world: &SimWorld, repair: bool, acked: u64, what: &str) {
+    let options = FsckOptions { repair, mirror: None };
+    let report = fsck(&*world.platform(), Path::new(support::DIR), &options, &mut |_, _| ());
+    let report = report.expect("checks");
+    assert!(report.is_clean(), "{what}: {report:?}");
+    assert!(report.last_lsn.map_or(0, |lsn| lsn.0) >= acked, "{what}: {report:?}");
+}
+
 fn run(seed: u64, story: &mut Story) -> FaultCounts {
     let chance = &mut Chance(seed);
     let world = SimWorld::new(seed);
@@ -167,6 +177,14 @@ fn run(seed: u64, story: &mut Story) -> FaultCounts {
                 world.process_crash()
             }
             no_faults(&world);
+        }
+        if seed.is_multiple_of(8) {
+            audit(
+                &world,
+                seed.is_multiple_of(16),
+                story.acked,
+                &format!("seed {seed}, life {life}"),
+            );
         }
         rig = Rig::open(world.clone(), options(chance));
         check(&rig, story, &format!("seed {seed}, life {life}"));

@@ -101,11 +101,6 @@ impl Witness {
         })
     }
 
-    /// Whether the mirror's copy says that nothing is missing from it.
-    pub(super) fn mirror_is_complete(&self) -> bool {
-        !matches!(self.there, FoundFooter::Missing)
-    }
-
     /// The footer that counts: a whole one before one that was set right.
     pub(super) fn footer(&self) -> Option<&Footer> {
         match (&self.here, &self.there) {

@@ -2,6 +2,7 @@
 //! a whole.
 
 use super::check::{Check, Wrong};
+use super::footer::FoundFooter;
 use super::header::{FoundHeader, examine};
 use super::image::Image;
 use super::report::{FindingKind, FindingOutcome, FsckError};
@@ -26,6 +27,9 @@ pub(super) struct Pair {
     pub(super) first: Option<Lsn>,
     /// Whether something else comes before that batch.
     pub(super) begins_damaged: bool,
+    /// Whether the mirror's copy claims to lack nothing. One that does not may hold, besides what
+    /// was acknowledged, batches that never were and whose numbers others have now.
+    pub(super) twin_is_complete: bool,
 }
 
 impl Pair {
@@ -137,13 +141,11 @@ impl Check<'_> {
         let bytes = |folder: &Folder| folder.held.iter().map(|held| held.image.bytes).sum::<u64>();
         self.bytes_total = bytes(&here) + bytes(&there);
         let Some(log_id) = log_id else {
-            return match here.hopeless.is_empty() {
-                true => Err(FsckError::NoLog { dir: self.dir.to_owned() }),
-                false => {
-                    self.leave_hopeless(here.hopeless);
-                    Ok(Found { log_id: preferred.unwrap_or_default(), pairs: Vec::new() })
-                }
-            };
+            if here.hopeless.is_empty() && preferred.is_none() && self.live.is_none() {
+                return Err(FsckError::NoLog { dir: self.dir.to_owned() });
+            }
+            self.leave_hopeless(here.hopeless);
+            return Ok(Found { log_id: preferred.unwrap_or_default(), pairs: Vec::new() });
         };
         let mut pairs: BTreeMap<(u64, u32), Pair> = BTreeMap::new();
         for (held, is_mirror) in here
@@ -159,8 +161,17 @@ impl Check<'_> {
         let mut pairs: Vec<Pair> = pairs.into_values().collect();
         self.report.route = pairs.first().map(|pair| pair.header.route.to_string());
         for pair in &mut pairs {
+            if let Some(twin) = &mut pair.there {
+                let footer = FoundFooter::examine(self.platform, twin, &pair.header)?;
+                pair.twin_is_complete = !matches!(footer, FoundFooter::Missing);
+            }
+            if self.live.is_some() && !pair.twin_is_complete {
+                // What the mirror lacks, the writer is about to copy.
+                pair.there = None;
+            }
             self.find_first(pair)?;
         }
+        pairs.retain(|pair| pair.copies() > 0);
         Ok(Found { log_id, pairs })
     }
 
@@ -192,6 +203,7 @@ impl Check<'_> {
             there: None,
             first: None,
             begins_damaged: false,
+            twin_is_complete: false,
         });
         let slot = if is_mirror { &mut pair.there } else { &mut pair.here };
         if slot.is_some() {
@@ -272,23 +284,31 @@ impl Check<'_> {
 
     /// Copies whole segments that one directory has and the other lacks. A segment older than all
     /// others here has been removed by retention, and one that nothing was written to is not
-    /// missed.
-    pub(super) fn find_missing(&mut self, found: &mut Found) -> Result<(), IoFault> {
+    /// missed; neither is one that never became part of the log.
+    pub(super) fn find_missing(&mut self, found: &mut Found, promised: Lsn) -> Result<(), IoFault> {
         let Some(mirror) = self.options.mirror.clone() else { return Ok(()) };
-        let oldest_here =
-            found.pairs.iter().find(|pair| pair.here.is_some()).map(|pair| pair.header.sequence);
+        let here = |pair: &&Pair| pair.here.is_some();
+        let oldest = found.pairs.iter().find(here).map_or(0, |pair| pair.header.sequence);
         let newest_used = found.pairs.iter().rposition(|pair| pair.first.is_some());
-        for (index, pair) in found.pairs.iter_mut().enumerate() {
-            if pair.first.is_none() {
-                continue;
-            }
-            let sequence = pair.header.sequence;
+        for index in 0..found.pairs.len() {
+            let (pair, later) = match &mut found.pairs[index..] {
+                [pair, later @ ..] => (pair, later),
+                [] => break,
+            };
+            let Some(first) = pair.first else { continue };
+            let is_superseded =
+                || later.iter().any(|it| here(&it) && it.first.is_some_and(|next| next <= first));
             // What the mirror lacks of the segment that is written last, the next start copies.
             let is_last = Some(index) == newest_used;
             match (&mut pair.here, &mut pair.there) {
-                (None, Some(image)) if oldest_here.is_none_or(|oldest| sequence > oldest) => {
-                    pair.here = self.copy_over(image, self.dir, true)?;
+                (None, Some(image)) if pair.header.sequence > oldest => {
+                    if pair.twin_is_complete || (first <= promised && !is_superseded()) {
+                        pair.here = self.copy_over(image, self.dir, true)?;
+                    } else {
+                        pair.there = None;
+                    }
                 }
+                (None, Some(_)) => pair.there = None,
                 // A writer sees to its mirror itself.
                 (Some(image), None) if self.live.is_none() => {
                     pair.there = self.copy_over(image, &mirror, !is_last)?;
@@ -296,9 +316,7 @@ impl Check<'_> {
                 _ => {}
             }
         }
-        found.pairs.retain(|pair| {
-            pair.here.is_some() || oldest_here.is_none_or(|oldest| pair.header.sequence > oldest)
-        });
+        found.pairs.retain(|pair| pair.copies() > 0);
         Ok(())
     }
 

@@ -53,7 +53,11 @@ impl Check<'_> {
             None => Ok(Judged::Bad),
         };
         let (first, second) = (judge(&mut here.pair.here)?, judge(&mut here.pair.there)?);
-        let (header, right) = match (&first, &second) {
+        // What was promised to nobody may be there from an attempt that came to nothing.
+        let may_repair =
+            here.pair.twin_is_complete || expected.is_proven || here.pair.here.is_none();
+        let source = if may_repair { &second } else { &Judged::Bad };
+        let (header, right) = match (&first, source) {
             (Judged::Whole(header), _) => {
                 (*header, self.bytes_of(&mut here.pair.here, at, header)?)
             }
@@ -66,8 +70,7 @@ impl Check<'_> {
             (Judged::Bad, Judged::Bad) => return Ok(None),
         };
         if let Some(image) = &mut here.pair.here {
-            let is_error = expected.is_proven || first != Judged::Bad;
-            self.settle_one(image, at, &header, (&first, &right), is_error)?;
+            self.settle_one(image, at, &header, (&first, &right))?;
         }
         if let Some(image) = &mut here.pair.there {
             match &mut here.lag {
@@ -79,7 +82,7 @@ impl Check<'_> {
                         image.write(self.platform, at, &right)?;
                     }
                 }
-                _ => self.settle_one(image, at, &header, (&second, &right), true)?,
+                _ => self.settle_one(image, at, &header, (&second, &right))?,
             }
         }
         Ok(Some((header, right)))
@@ -92,7 +95,6 @@ impl Check<'_> {
         offset: u64,
         header: &BatchHeader,
         (found, right): (&Judged, &[u8]),
-        is_error: bool,
     ) -> Result<(), IoFault> {
         if image.read(self.platform, offset, right.len())? == right {
             return Ok(());
@@ -100,7 +102,7 @@ impl Check<'_> {
         let (kind, what) = explain(found, right);
         let last = Lsn(header.next_lsn().0 - 1);
         let lsns = (header.record_count > 0).then_some((header.first_lsn, last));
-        self.set_right(image, Wrong { kind, offset, lsns, what, is_error }, right)
+        self.set_right(image, Wrong { kind, offset, lsns, what, is_error: true }, right)
     }
 
     fn judge(

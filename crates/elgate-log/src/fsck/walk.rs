@@ -15,7 +15,7 @@ use super::segments::Pair;
 use super::settle::{Expected, Place};
 use crate::batch::{BatchHeader, WINDOW_BYTES};
 use crate::damage::{missing, salvage};
-use crate::error::{AtPath, IoFault};
+use crate::error::IoFault;
 use crate::segment_file::SegmentFile;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_types::Lsn;
@@ -24,7 +24,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-const BEGIN: u64 = SEGMENT_HEADER_BYTES as u64;
+/// Where the first batch of a segment is.
+pub(super) const BEGIN: u64 = SEGMENT_HEADER_BYTES as u64;
 
 /// How far the walk has come.
 #[derive(Debug, Default)]
@@ -63,16 +64,12 @@ impl Check<'_> {
         next_begins_damaged: bool,
     ) -> Result<(), IoFault> {
         let mut witness = Witness::new(self.platform, pair)?;
-        if self.live.is_some() && !witness.mirror_is_complete() {
-            // What the mirror lacks, the writer is about to copy.
-            pair.there = None;
-        }
         let ceiling = match (ceiling, witness.footer()) {
             // A footer is written when all before it is stable.
             (Ceiling::Last(lsn), Some(footer)) => Ceiling::Last(lsn.max(footer.next_lsn)),
             (ceiling, _) => ceiling,
         };
-        let lag = (!witness.mirror_is_complete()).then(Lag::default);
+        let lag = (!pair.twin_is_complete).then(Lag::default);
         let end = witness.end().unwrap_or(u64::MAX).min(pair.end());
         let salt = pair.header.salt;
         let copies = pair.copies();
@@ -103,7 +100,12 @@ impl Check<'_> {
                     self.ends(&mut here, position, ceiling.lsn(), next_begins_damaged)?;
                     break;
                 };
-                if is_last && self.is_unfinished(&mut here, offset, next, ceiling)? {
+                let is_promised = next < ceiling.lsn();
+                // Several writes may be under way at once, and complete in any order.
+                if is_last
+                    && !is_promised
+                    && self.stated_from(here.pair, offset, next, position.epoch)? < next
+                {
                     self.leftover(&mut here, "an unfinished write: the next start cuts it")?;
                     break;
                 }
@@ -182,11 +184,14 @@ impl Check<'_> {
         Ok(best)
     }
 
-    /// The batches that the copies have at `at`.
+    /// The batches that the copies have at `at`, as far as they can be told to be of this log: a
+    /// mirror that may be behind says nothing where there is a copy here.
     pub(super) fn batches_at(&self, pair: &mut Pair, at: u64) -> Result<Vec<BatchHeader>, IoFault> {
         let (salt, end) = (pair.header.salt, pair.end());
+        let is_behind = pair.here.is_some() && !pair.twin_is_complete;
+        let twin = if is_behind { &mut None } else { &mut pair.there };
         let mut found = Vec::new();
-        for image in [&mut pair.here, &mut pair.there].into_iter().flatten() {
+        for image in [&mut pair.here, twin].into_iter().flatten() {
             if let Judged::Whole(header) | Judged::Mended(header, _) =
                 image.judge(self.platform, at, end, salt)?
             {
@@ -196,23 +201,36 @@ impl Check<'_> {
         Ok(found)
     }
 
-    /// Whether nobody says that what should be here was acknowledged, and neither does any batch
-    /// from `from` on: several writes may be under way at once, and complete in any order.
-    fn is_unfinished(
-        &mut self,
-        here: &mut Place<'_>,
+    /// The highest durable watermark that a batch from `from` on states, of those with an LSN not
+    /// below `expected` and no lower epoch than any before: others were left behind by a crash.
+    pub(super) fn stated_from(
+        &self,
+        pair: &mut Pair,
         from: u64,
-        next: Lsn,
-        ceiling: Ceiling,
-    ) -> Result<bool, IoFault> {
-        Ok(next >= ceiling.lsn() && self.stated_from(here.pair, from)? < next)
-    }
-
-    /// The highest durable watermark that a batch from `from` on states.
-    pub(super) fn stated_from(&self, pair: &mut Pair, from: u64) -> Result<Lsn, IoFault> {
+        expected: Lsn,
+        mut epoch: u64,
+    ) -> Result<Lsn, IoFault> {
         let (mut at, mut stated) = (from, Lsn::ZERO);
         while at < pair.end() {
             for header in self.batches_at(pair, at)? {
+                if header.first_lsn >= expected && header.epoch >= epoch {
+                    epoch = header.epoch;
+                    stated = stated.max(header.durable_lsn);
+                }
+            }
+            at += BLOCK;
+        }
+        Ok(stated)
+    }
+
+    /// The highest durable watermark that a batch of the mirror's copy states. Whatever became of
+    /// that batch: what was durable then still is.
+    pub(super) fn twin_states(&self, pair: &mut Pair) -> Result<Lsn, IoFault> {
+        let (mut at, end, mut stated) = (BEGIN, pair.end(), Lsn::ZERO);
+        let Some(twin) = &mut pair.there else { return Ok(stated) };
+        while at < end {
+            let found = twin.judge(self.platform, at, end, pair.header.salt)?;
+            if let Judged::Whole(header) | Judged::Mended(header, _) = found {
                 stated = stated.max(header.durable_lsn);
             }
             at += BLOCK;
@@ -238,9 +256,10 @@ impl Check<'_> {
             self.lost(&path, bytes, None, what, copy);
             return Ok(());
         };
-        let runs = match SegmentFile::open(self.platform, &path, true).at("read", &path)? {
-            Ok(mut file) if !range.is_empty() => {
-                salvage(self.platform, &mut file, range, next..later).at("read", &path)?
+        let runs = match SegmentFile::open(self.platform, &path, true) {
+            // What the device cannot read now is as good as lost, and no reason to give up.
+            Ok(Ok(mut file)) if !range.is_empty() => {
+                salvage(self.platform, &mut file, range, next..later).unwrap_or_default()
             }
             _ => Vec::new(),
         };
