@@ -72,6 +72,8 @@ impl ShardIo {
             Backend::Auto => BackendChoice::Auto,
             Backend::Uring => BackendChoice::Uring,
             Backend::Poll => BackendChoice::Poll,
+            #[cfg(feature = "tokio-uring")]
+            Backend::TokioUring => BackendChoice::TokioUring,
         };
         let forced_commit = match runtime.commit {
             CommitChoice::Auto => None,
