@@ -70,7 +70,11 @@ export const STEPS = [
   {
     name: 'clippy',
     title: 'clippy, warnings are errors',
-    run: (context) => cargo(context, ['clippy', '--locked', '--workspace', '--all-targets', '--', '-D', 'warnings']),
+    run: (context) =>
+      cargo(context, [
+        ...['clippy', '--locked', '--workspace', '--all-targets', '--features', 'elgate-engine/tokio-uring'],
+        ...['--', '-D', 'warnings'],
+      ]),
   },
   {
     name: 'rust',
@@ -86,6 +90,15 @@ export const STEPS = [
       cargo(context, ['test', '--locked', '-p', 'elgate-engine', '--no-fail-fast'], {
         env: { ELGATE_BACKEND: 'poll' },
         timeoutSeconds: 1200,
+      }),
+  },
+  {
+    name: 'rust-tokio-uring',
+    title: "the drivers' conformance suite on tokio-uring too",
+    counts: 'cargo',
+    run: (context) =>
+      cargo(context, ['test', '--locked', '-p', 'elgate-io', '--features', 'tokio-uring', '--test', 'conformance'], {
+        timeoutSeconds: 600,
       }),
   },
   {

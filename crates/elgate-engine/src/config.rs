@@ -54,6 +54,10 @@ pub enum Backend {
     Uring,
     /// epoll and a thread pool.
     Poll,
+    /// tokio-uring, or an error.
+    #[cfg(feature = "tokio-uring")]
+    #[serde(rename = "tokio-uring")]
+    TokioUring,
 }
 
 /// How durable writes reach stable storage.

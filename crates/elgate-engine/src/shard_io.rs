@@ -3,14 +3,13 @@
 
 use crate::config::{Backend, CommitChoice, EngineConfig, Switch};
 use crate::error::EngineError;
-use crate::mode::Plan;
+use crate::mode::{Mode, Plan};
 use crate::status::IoStatus;
 use crate::topology::Topology;
 use elgate_io::{
     ARENA_BYTES_MAX, BackendChoice, Commit, CommitProbe, Driver, DriverOptions, open_driver,
     probe_commit,
 };
-use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -29,6 +28,8 @@ pub(crate) struct ShardIo {
     data_dir: PathBuf,
     forced_commit: Option<Commit>,
     sqpoll_why: String,
+    /// Not for somebody's tests, which open many engines and measure nothing.
+    is_probed: bool,
     /// Set by the first that comes; the others wait for it.
     found: OnceLock<Found>,
 }
@@ -72,6 +73,8 @@ impl ShardIo {
             Backend::Auto => BackendChoice::Auto,
             Backend::Uring => BackendChoice::Uring,
             Backend::Poll => BackendChoice::Poll,
+            #[cfg(feature = "tokio-uring")]
+            Backend::TokioUring => BackendChoice::TokioUring,
         };
         let forced_commit = match runtime.commit {
             CommitChoice::Auto => None,
@@ -80,8 +83,9 @@ impl ShardIo {
             CommitChoice::Blocking => Some(Commit::Blocking),
         };
         let data_dir = config.data_dir.clone();
+        let is_probed = plan.mode != Mode::TestStub;
         let found = OnceLock::new();
-        Self { backend, options, data_dir, forced_commit, sqpoll_why, found }
+        Self { backend, options, data_dir, forced_commit, sqpoll_why, is_probed, found }
     }
 
     /// A driver for the calling thread. The first one is used to try out the data directory's
@@ -90,13 +94,18 @@ impl ShardIo {
         let mut driver = open_driver(self.backend, &self.options)
             .map_err(|error| EngineError::wrap(error.code(), "I/O backend", error))?;
         let found = self.found.get_or_init(|| {
-            let probe = probe_commit(&mut *driver, &self.data_dir, self.forced_commit);
-            let usual = || driver.commits().first().copied().unwrap_or_default();
-            let commit = match &probe {
-                Ok(probe) => probe.commit,
-                Err(_) => self.forced_commit.unwrap_or_else(usual),
+            let probe = match self.is_probed {
+                true => probe_commit(&mut *driver, &self.data_dir, self.forced_commit)
+                    .map_err(|error| error.to_string()),
+                false => Err("mode = \"test-stub\"".into()),
             };
-            Found { commit, probe: probe.map_err(|error: io::Error| error.to_string()) }
+            let commits = driver.commits();
+            let commit = match &probe {
+                Ok(probe) => Some(probe.commit),
+                Err(_) => self.forced_commit.filter(|commit| commits.contains(commit)),
+            };
+            let usual = || commits.first().copied().unwrap_or_default();
+            Found { commit: commit.unwrap_or_else(usual), probe }
         });
         driver.set_commit(found.commit);
         Ok(driver)
@@ -132,7 +141,6 @@ impl ShardIo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mode::Mode;
 
     fn shard_io(runtime: serde_json::Value, cores: usize, shards: usize) -> ShardIo {
         let config = serde_json::json!({

@@ -11,7 +11,8 @@ pub enum Commit {
     /// told once, with a write that passes its cache.
     #[default]
     Dsync,
-    /// A write of the ring, linked to an `fdatasync` that begins when all of it is written.
+    /// A write of the ring, linked to an `fdatasync` that begins when all of it is written. (On
+    /// tokio-uring, which knows no links, one after the other.)
     Link,
     /// A blocking `pwritev2` with `RWF_DSYNC`, off the ring.
     Blocking,

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | `uring` | `uring/` | one io_uring per shard |
 //! | `poll` | `poll/` | epoll for sockets, a small pool for files; when io_uring is absent or forbidden |
+//! | `tokio-uring` | `tokio_uring_backend/` | that runtime's, for comparison; a cargo feature |
 //! | `sim` | `sim/` | in memory, virtual time, seeded faults |
 //!
 //! `tests/conformance` is the suite that each of them passes, also in a sandbox that forbids
@@ -42,6 +43,8 @@ mod shared_map;
 pub mod sim;
 mod sys;
 mod timers;
+#[cfg(feature = "tokio-uring")]
+mod tokio_uring_backend;
 mod uring;
 
 pub use arena::{ARENA_BYTES_DEFAULT, ARENA_BYTES_MAX, Arena};
@@ -56,4 +59,6 @@ pub use platform::{DirectoryEntry, OpenOptions, Platform};
 pub use poll::PollDriver;
 pub use probe::{BackendChoice, DriverOptions, OpenDriverError, open_driver};
 pub use shared_map::SharedMap;
+#[cfg(feature = "tokio-uring")]
+pub use tokio_uring_backend::TokioUringDriver;
 pub use uring::UringDriver;

@@ -55,6 +55,18 @@ impl Mailbox {
         unsafe { libc::read(self.event(), (&raw mut count).cast(), 8) };
     }
 
+    /// Makes the event readable, whether anybody sleeps or not.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn ring(&self) {
+        self.signal();
+    }
+
+    fn signal(&self) {
+        let one = 1_u64;
+        // SAFETY: eight readable bytes. Cannot fail but by overflow, when it is readable already.
+        unsafe { libc::write(self.event(), (&raw const one).cast(), 8) };
+    }
+
     /// From any thread: hands the driver a completion and wakes it.
     pub(crate) fn post(&self, completion: Completion) {
         self.posted.lock().unwrap_or_else(PoisonError::into_inner).push(completion);
@@ -79,10 +91,7 @@ impl Mailbox {
     pub(crate) fn wake(&self) {
         // Releases what was posted to the acquiring exchange in `prepare_sleep` or `awake`.
         if self.state.swap(NOTIFIED, Ordering::AcqRel) == SLEEPING {
-            let one = 1_u64;
-            // SAFETY: eight readable bytes. Cannot fail but by overflow, when it is readable
-            // already.
-            unsafe { libc::write(self.event(), (&raw const one).cast(), 8) };
+            self.signal();
         }
     }
 

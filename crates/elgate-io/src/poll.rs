@@ -9,3 +9,5 @@ mod sockets;
 
 pub use driver::PollDriver;
 pub(crate) use driver::earliest;
+#[cfg(feature = "tokio-uring")]
+pub(crate) use sockets::{Sockets, submit_socket};

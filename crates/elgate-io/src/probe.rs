@@ -19,6 +19,10 @@ pub enum BackendChoice {
     Uring,
     /// Epoll and threads.
     Poll,
+    /// tokio-uring, or an error.
+    #[cfg(feature = "tokio-uring")]
+    #[serde(rename = "tokio-uring")]
+    TokioUring,
 }
 
 /// Sizes of a driver.
@@ -107,6 +111,13 @@ pub fn open_driver(
 ) -> Result<Box<dyn Driver>, OpenDriverError> {
     let refused = match choice {
         BackendChoice::Poll => None,
+        #[cfg(feature = "tokio-uring")]
+        BackendChoice::TokioUring => {
+            return match crate::TokioUringDriver::new(options) {
+                Ok(driver) => Ok(Box::new(driver)),
+                Err(error) => Err(OpenDriverError::Uring(error)),
+            };
+        }
         BackendChoice::Auto | BackendChoice::Uring => match UringDriver::new(options) {
             Ok(driver) => return Ok(Box::new(driver)),
             Err(error) if choice == BackendChoice::Uring => {

@@ -1,11 +1,10 @@
 //! [`PollDriver`]: one shard's driver without io_uring.
 
-use super::sockets::{Attempt, Sockets};
+use super::sockets::{Sockets, submit_socket};
 use crate::blocking_pool::{BlockingPool, Job};
 use crate::file_jobs::FileJobs;
 use crate::futex_waiters::FutexWaiters;
 use crate::mailbox::Mailbox;
-use crate::sys::{set_nonblocking, stream_socket};
 use crate::timers::Timers;
 use crate::{
     Arena, Commit, Completion, Driver, DriverInfo, DriverOptions, Op, OsPlatform, Platform, Token,
@@ -13,7 +12,6 @@ use crate::{
 };
 use elgate_types::{Monotonic, WallTime};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,35 +142,10 @@ impl Driver for PollDriver {
                 }
             }
             Op::Sync { file } => self.files.submit(token, Job::Sync { file }),
-            Op::Connect { address } => match stream_socket(&address, libc::SOCK_NONBLOCK) {
-                Ok(socket) => {
-                    let socket = socket.into();
-                    let attempt = Attempt::Connect { socket, address, started: false };
-                    self.sockets.submit(token, attempt, &mut self.ready);
-                }
-                Err(failure) => self.end(token, failure, None),
-            },
-            Op::Accept { listener } => {
-                let prepared = listener.0.os().and_then(|fd| set_nonblocking(fd.as_raw_fd(), true));
-                match prepared {
-                    Ok(()) => {
-                        let attempt = Attempt::Accept { listener };
-                        self.sockets.submit(token, attempt, &mut self.ready);
-                    }
-                    Err(failure) => self.end(token, failure, None),
-                }
-            }
-            Op::Send { socket, buffer, offset } => {
-                let attempt = Attempt::Send { socket, buffer, offset };
-                self.sockets.submit(token, attempt, &mut self.ready);
-            }
-            Op::Receive { socket, buffer } => {
-                let attempt = Attempt::Receive { socket, buffer };
-                self.sockets.submit(token, attempt, &mut self.ready);
-            }
             Op::Timer { deadline } => self.timers.add(token, deadline),
             Op::FutexWait { word, expected } => self.futexes.wait(token, word, expected),
             Op::Blocking(call) => self.calls.submit(token, Job::Call(call)),
+            op => submit_socket(&mut self.sockets, token, op, &mut self.ready),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Socket operations that are tried without blocking, and the epoll set that says when to try
 //! again.
 
-use crate::sys::{self, RawAddress, check, check_count, error, uninterrupted};
-use crate::{Buffer, Completion, Listener, Outcome, Socket, Token};
+use crate::sys::{
+    self, RawAddress, check, check_count, error, set_nonblocking, stream_socket, uninterrupted,
+};
+use crate::{Buffer, Completion, Listener, Op, Outcome, Socket, Token};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -141,6 +143,33 @@ fn receive(socket: &Socket, buffer: &mut Buffer) -> io::Result<Outcome> {
     Ok(Outcome::Bytes(count))
 }
 
+/// Begins an operation on a socket; any other is refused.
+pub(crate) fn submit_socket(
+    sockets: &mut Sockets,
+    token: Token,
+    op: Op,
+    completions: &mut Vec<Completion>,
+) {
+    let attempt = match op {
+        Op::Connect { address } => stream_socket(&address, libc::SOCK_NONBLOCK)
+            .map(|socket| Attempt::Connect { socket: socket.into(), address, started: false }),
+        Op::Accept { listener } => listener
+            .0
+            .os()
+            .and_then(|fd| set_nonblocking(fd.as_raw_fd(), true))
+            .map(|()| Attempt::Accept { listener }),
+        Op::Send { socket, buffer, offset } => Ok(Attempt::Send { socket, buffer, offset }),
+        Op::Receive { socket, buffer } => Ok(Attempt::Receive { socket, buffer }),
+        _ => Err(error(libc::EINVAL)),
+    };
+    match attempt {
+        Ok(attempt) => sockets.submit(token, attempt, completions),
+        Err(failure) => {
+            completions.push(Completion { token, result: Err(failure), buffer: None });
+        }
+    }
+}
+
 /// Those who wait for one descriptor.
 #[derive(Default)]
 struct Waiting {
@@ -160,7 +189,7 @@ impl Waiting {
     }
 }
 
-pub(super) struct Sockets {
+pub(crate) struct Sockets {
     epoll: OwnedFd,
     waiting: HashMap<RawFd, Waiting>,
     events: Vec<libc::epoll_event>,
@@ -170,7 +199,7 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// An epoll set that also watches `mailbox_event`.
-    pub(super) fn new(mailbox_event: RawFd) -> io::Result<Self> {
+    pub(crate) fn new(mailbox_event: RawFd) -> io::Result<Self> {
         // SAFETY: takes and returns plain integers.
         let epoll = sys::own(check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?);
         let mut event =
@@ -181,6 +210,12 @@ impl Sockets {
         })?;
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         Ok(Self { epoll, waiting: HashMap::new(), events, coarse_timeouts: false })
+    }
+
+    /// The epoll set, itself readable when there is something to do.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn epoll(&self) -> io::Result<OwnedFd> {
+        self.epoll.try_clone()
     }
 
     /// Whether timeouts are rounded up to milliseconds.
@@ -219,7 +254,7 @@ impl Sockets {
     }
 
     /// Ends the operations with this token that still wait.
-    pub(super) fn cancel(&mut self, token: Token, completions: &mut Vec<Completion>) {
+    pub(crate) fn cancel(&mut self, token: Token, completions: &mut Vec<Completion>) {
         self.waiting.retain(|_, waiting| {
             for queue in [&mut waiting.to_read, &mut waiting.to_write] {
                 for index in (0..queue.len()).rev() {
@@ -239,7 +274,7 @@ impl Sockets {
 
     /// Waits for readiness (`None`: without limit) and tries what became ready. Returns whether
     /// the mailbox's event was among it.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
         completions: &mut Vec<Completion>,

@@ -222,8 +222,9 @@ impl UringDriver {
             }
             drop(queue);
             let entered = self.ring.submitter().submit();
+            let settled = self.understood(entered);
             self.reap(completions);
-            if !self.understood(entered)? || self.backlog.is_empty() {
+            if !settled? || self.backlog.is_empty() {
                 return Ok(());
             }
             if self.polls_submissions() {
@@ -235,7 +236,8 @@ impl UringDriver {
     }
 
     /// Sorts the errors of entering the kernel. `false`: it is short of something for the moment;
-    /// what was not taken stays queued for the next turn.
+    /// what was not taken stays queued for the next turn. To be asked before anything else goes
+    /// into the queue.
     pub(super) fn understood(&mut self, entered: io::Result<usize>) -> io::Result<bool> {
         if !self.ring.submission().is_empty() {
             self.suspect_chains();
@@ -294,9 +296,10 @@ impl UringDriver {
                 return Ok(());
             }
             let entered = self.enter(earliest(wait, self.timers.next_deadline()));
+            let settled = self.understood(entered);
             let mut woken = self.mailbox.awake();
             woken |= self.collect(completions);
-            let settled = self.understood(entered)?;
+            let settled = settled?;
             let expired = matches!(wait, Wait::Until(time) if time <= crate::clock::monotonic());
             if woken || expired || !settled {
                 return Ok(());
@@ -353,9 +356,10 @@ impl Drop for UringDriver {
                 return;
             }
             let entered = self.ring.submitter().submit_and_wait(1);
+            let understood = self.understood(entered);
             self.reap(&mut discarded);
             discarded.clear();
-            if self.understood(entered).is_err() {
+            if understood.is_err() {
                 // The ring is beyond use (it belongs to another thread, say). Its memory must
                 // then outlive us: the kernel may still write there.
                 std::mem::forget(std::mem::take(&mut self.slab));

@@ -44,6 +44,17 @@ macro_rules! suite {
                 }
             )+)+
         }
+        #[cfg(feature = "tokio-uring")]
+        mod tokio_uring {
+            $($(
+                #[test]
+                fn $case() {
+                    if let Some(mut world) = crate::world::World::tokio_uring(stringify!($case)) {
+                        crate::$module::$case(&mut world);
+                    }
+                }
+            )+)+
+        }
         mod sim {
             $($(
                 #[test]

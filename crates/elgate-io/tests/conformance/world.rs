@@ -58,6 +58,18 @@ impl World {
         }
     }
 
+    /// `None`, aloud, where this machine refuses io_uring.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn tokio_uring(case: &str) -> Option<Self> {
+        match open_driver(BackendChoice::TokioUring, &OPTIONS) {
+            Ok(driver) => Some(Self::os(driver)),
+            Err(error) => {
+                eprintln!("skipped: tokio_uring::{case}: {error}");
+                None
+            }
+        }
+    }
+
     pub(crate) fn poll() -> Self {
         Self::os(open_driver(BackendChoice::Poll, &OPTIONS).unwrap())
     }
