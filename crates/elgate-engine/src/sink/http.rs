@@ -16,7 +16,7 @@ use crate::feed::Feed;
 use elgate_http::{RequestEncoder, RequestError, Response};
 use elgate_io::{Buffer, Completion, Op};
 use elgate_net::{Backoff, ExchangeError, HttpClient, Jitter, RetryPolicy, Verdict, classify};
-use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName, WallTime, kill_site, mark};
+use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName, WallTime, kill_site, mark, seeded_bug};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -221,7 +221,11 @@ impl HttpSink {
             return None;
         }
         // Unsynced while records flow: a power cut costs repeats, which their key tells apart.
-        let op = self.cursor.save(self.delivered, [0; 4], self.retire_by.is_some())?;
+        let passed = match seeded_bug::is("save-cursor-early") {
+            true => Lsn(self.next.0 - 1),
+            false => self.delivered,
+        };
+        let op = self.cursor.save(passed, [0; 4], self.retire_by.is_some())?;
         self.save_at = None;
         self.saved = self.delivered;
         Some((TOKEN_CURSOR, op))
