@@ -119,6 +119,7 @@ impl Route {
             submit(Part::Log, token, op);
         }
         self.take_log_events(wall, acknowledgements);
+        self.answer_flushes();
         self.pump_sink(now, wall, submit);
     }
 
@@ -177,14 +178,6 @@ impl Route {
                     if let Some(sink) = &mut self.sink {
                         sink.advance(through);
                     }
-                    self.flush_waiters.retain(|(lsn, waiter)| {
-                        let reached = *lsn <= through;
-                        if reached {
-                            // Nobody waits any more: fine.
-                            let _ = waiter.try_send(());
-                        }
-                        !reached
-                    });
                 }
                 LogEvent::Written { through } => {
                     self.acknowledge_through(through, Level::Accepted, acknowledgements);
@@ -286,6 +279,20 @@ impl Route {
         } else {
             self.flush_waiters.push((through, done));
         }
+    }
+
+    /// Tells those whose records are durable by now. Asked of the log, not of its events: a route that
+    /// never syncs by itself has none.
+    fn answer_flushes(&mut self) {
+        let durable = self.log.durable();
+        self.flush_waiters.retain(|(lsn, waiter)| {
+            let reached = *lsn <= durable;
+            if reached {
+                // Nobody waits any more: fine.
+                let _ = waiter.try_send(());
+            }
+            !reached
+        });
     }
 
     pub(crate) fn pause(&mut self) {

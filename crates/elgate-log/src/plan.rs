@@ -13,7 +13,7 @@ use crate::segment_file::SegmentFile;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use crate::sources::Sources;
 use elgate_io::Platform;
-use elgate_types::Lsn;
+use elgate_types::{Lsn, seeded_bug};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -121,11 +121,14 @@ impl Plan {
             }
             at = begin;
         }
-        if walk.proof >= walk.plan.next {
+        if walk.proof >= walk.plan.next && !seeded_bug::is("cut-acknowledged-rot") {
             walk.resolve(walk.proof.next())?;
             walk.plan.resume_at = None;
         }
         walk.earlier_sources(start, checkpoint)?;
+        if seeded_bug::is("reuse-lsn-after-restart") && walk.plan.next > Lsn(1) {
+            walk.plan.next = Lsn(walk.plan.next.0 - 1);
+        }
         walk.plan.epoch = walk.plan.epoch.max(marks.map_or(0, |marks| marks.epoch));
         Ok(walk.plan)
     }
@@ -245,7 +248,7 @@ impl Walk<'_> {
             let after =
                 Aftermath::survey(self.platform, &mut file, place).at("read", self.path(index))?;
             self.proof = self.proof.max(after.states);
-            if self.proof < expected {
+            if self.proof < expected || seeded_bug::is("cut-acknowledged-rot") {
                 if after.dirty_end > at {
                     self.plan.cuts.push((index, at..after.dirty_end));
                 }

@@ -22,7 +22,7 @@ use crate::segment_file::open_segment;
 use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use elgate_io::{Buffer, File, OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
-use elgate_types::{RouteName, kill_site};
+use elgate_types::{RouteName, kill_site, seeded_bug};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -186,11 +186,16 @@ fn finish(
     let mut blocks = Buffer::with_capacity(SEGMENT_HEADER_BYTES + BLOCK_BYTES);
     blocks.extend(&header.encode());
     blocks.extend_zeros(BLOCK_BYTES);
-    platform.write_at(&file, 0, &blocks, false).at("write", unfinished)?;
+    let keeps_header = seeded_bug::is("recycle-without-a-new-header") && header.is_recycled;
+    if !keeps_header {
+        platform.write_at(&file, 0, &blocks, false).at("write", unfinished)?;
+    }
     platform.sync(&file).at("sync", unfinished)?;
     platform.rename(unfinished, path).at("rename a segment to", path)?;
     let dir = path.parent().unwrap_or(path);
-    platform.sync_directory(dir).at("sync", dir)?;
+    if !seeded_bug::is("skip-directory-sync") {
+        platform.sync_directory(dir).at("sync", dir)?;
+    }
     Ok(file)
 }
 

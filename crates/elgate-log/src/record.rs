@@ -12,7 +12,7 @@
 
 use crate::bytes::{checksum, get_u32, get_u64, put};
 use elgate_types::limits::PAYLOAD_BYTES_MAX;
-use elgate_types::{Lsn, WallTime};
+use elgate_types::{Lsn, WallTime, seeded_bug};
 
 /// Size of a record's header.
 pub(crate) const RECORD_HEADER_BYTES: usize = 32;
@@ -120,7 +120,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(RecordHeader, &[u8])> {
 /// Decodes the record at the start of `bytes` and checks its checksum.
 pub(crate) fn decode_valid(bytes: &[u8], salt: u32) -> Option<(RecordHeader, &[u8])> {
     let (header, payload) = decode(bytes)?;
-    (seal(salt, bytes, header.length) == header.crc).then_some((header, payload))
+    let is_trusted = seeded_bug::is("skip-checksum-on-read");
+    (is_trusted || seal(salt, bytes, header.length) == header.crc).then_some((header, payload))
 }
 
 /// Iterates over records in bytes that have been validated. Ends early, never panics, should they

@@ -18,7 +18,7 @@ use crate::tail_cache::TailCache;
 use crate::writer::{Active, LogWriter, SPARES_MAX, SegmentSpan};
 use elgate_io::{OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
-use elgate_types::{Lsn, RouteName, kill_site};
+use elgate_types::{Lsn, RouteName, kill_site, seeded_bug};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -115,7 +115,7 @@ pub fn open(
         reusable,
         discard: Vec::new(),
         next_sequence: last_sequence.max(marks.map_or(0, |marks| marks.active_sequence)) + 1,
-        epoch: plan.epoch + 1,
+        epoch: plan.epoch + u64::from(!seeded_bug::is("forget-epoch-and-torn-tail")),
         next_lsn: recovery.next_lsn,
         visible: recovery.durable,
         durable: recovery.durable,
@@ -198,6 +198,9 @@ fn repair(
         }
     }
     for (index, range) in &plan.cuts {
+        if seeded_bug::is("forget-epoch-and-torn-tail") {
+            break;
+        }
         let path = &catalog.entries[*index].path;
         let options = OpenOptions { read: true, write: true, ..Default::default() };
         let file = platform.open(path, options).at("open", path)?;

@@ -9,7 +9,7 @@ use crate::naming::retired_path;
 use crate::options::Retention;
 use crate::quarantine::remove_if_there;
 use elgate_io::Platform;
-use elgate_types::{Lsn, WallTime, kill_site};
+use elgate_types::{Lsn, WallTime, kill_site, seeded_bug};
 use std::io;
 use std::path::PathBuf;
 
@@ -82,7 +82,8 @@ impl Retirement {
         let mut bytes =
             self.active_bytes + self.candidates.iter().map(|segment| segment.bytes).sum::<u64>();
         for segment in &self.candidates {
-            let is_passed = slowest.is_none_or(|slowest| segment.last_lsn <= slowest);
+            let is_passed = slowest.is_none_or(|slowest| segment.last_lsn <= slowest)
+                || seeded_bug::is("remove-unpassed-segments");
             let is_over = self.retain.max_bytes.is_some_and(|max| bytes > max);
             let is_old = self.retain.max_age.is_some_and(|max| {
                 u128::from(now.0.saturating_sub(segment.last_time.0)) > max.as_micros()

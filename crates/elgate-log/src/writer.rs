@@ -40,7 +40,7 @@ use crate::preparer::Prepared;
 use crate::stats::{Counters, LogStats, MirrorStats};
 use crate::tail_cache::TailCache;
 use elgate_io::{Arena, Completion, File, Op};
-use elgate_types::{FlushMode, Lsn, Monotonic, RouteName, WallTime, kill_site};
+use elgate_types::{FlushMode, Lsn, Monotonic, RouteName, WallTime, kill_site, seeded_bug};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -284,7 +284,8 @@ impl LogWriter {
     /// synced for its own sake (flush mode `none`), the last one written.
     #[must_use]
     pub fn readable(&self) -> Lsn {
-        if self.options.flush == FlushMode::None { self.visible } else { self.durable }
+        let early = seeded_bug::is("deliver-what-is-only-visible");
+        if self.options.flush == FlushMode::None || early { self.visible } else { self.durable }
     }
 
     /// The LSN that the next record will get.

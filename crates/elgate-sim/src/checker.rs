@@ -275,12 +275,10 @@ impl<'a> RouteCheck<'a> {
         if known.is_lied_to {
             return Ok(());
         }
+        // Where a segment's beginning was destroyed, what it held reads as removed.
         let is_reported = |lsn: Lsn| {
             (self.has_unusable_files && self.lsns.is_empty())
-                || self.gaps.iter().any(|(from, to, reason)| {
-                    (*from..=*to).contains(&lsn)
-                        && (*reason == GapReason::Damaged || self.has_unusable_files)
-                })
+                || self.gaps.iter().any(|(from, to, _)| (*from..=*to).contains(&lsn))
         };
         for (lsn, name) in &known.acknowledged {
             let is_named = ledger.bytes_of(*name) >= NAMED_BYTES_MIN;

@@ -60,6 +60,8 @@ impl World for StageWorld {
                 }
                 stage.step(Some(until));
             }
+            let marks = stage.marks.borrow().clone();
+            stage.story.tell(stage.world.now(), format_args!("{marks:?}"));
             stage.violate("I7: a call to the engine never ends".into());
         });
     }

@@ -56,7 +56,12 @@ pub(crate) struct Stage {
     /// The power was cut and no log has been recovered since: nothing in memory proves anything.
     pub(crate) is_cold: Cell<bool>,
     pub(crate) violation: RefCell<Option<String>>,
+    /// Turns of shards since anything else happened.
+    spins: Cell<u64>,
 }
+
+/// A shard that takes so many turns in which nothing happens spins.
+const SPINS_MAX: u64 = 20_000;
 
 thread_local! {
     static STAGE: RefCell<Option<Rc<Stage>>> = const { RefCell::new(None) };
@@ -106,6 +111,7 @@ impl Stage {
             submissions_left,
             is_cold: Cell::new(false),
             violation: RefCell::new(None),
+            spins: Cell::new(0),
             scenario: RefCell::new(scenario),
         }
     }
@@ -116,6 +122,7 @@ impl Stage {
 
     pub(crate) fn mark(&self, name: &'static str) {
         *self.marks.borrow_mut().entry(name).or_default() += 1;
+        self.spins.set(0);
     }
 
     pub(crate) fn violate(&self, what: String) {
@@ -250,6 +257,7 @@ impl Stage {
             }
             let at = wakeup.unwrap_or(now.after(Duration::from_millis(100)));
             self.world.advance_to(at.max(now.after(Duration::from_nanos(1))));
+            self.spins.set(0);
             return;
         }
         let chosen = self.roll(|dice| dice.index(ready.len()));
@@ -261,6 +269,10 @@ impl Stage {
     }
 
     fn step_shard(&self, index: usize) {
+        self.spins.set(self.spins.get() + 1);
+        if self.spins.get() == SPINS_MAX {
+            self.violate(format!("I7: shard {index} spins: it is busy with nothing"));
+        }
         let Some(mut slot) = self.shards.borrow_mut().remove(&index) else { return };
         let process = self.engine.borrow().clone();
         let turn = self.act(Actor::Engine, || {

@@ -10,6 +10,7 @@ pub mod limits;
 mod lsn;
 pub mod mark;
 mod route_name;
+pub mod seeded_bug;
 mod time;
 
 pub use code::{ErrorCode, ErrorRow, error_table};

@@ -10,7 +10,7 @@ use super::Route;
 use crate::shard::Address;
 use elgate_log::{AppendError, Source};
 use elgate_ring::Submission;
-use elgate_types::{ErrorCode, FlushMode, Level, Lsn, WallTime, mark};
+use elgate_types::{ErrorCode, FlushMode, Level, Lsn, WallTime, mark, seeded_bug};
 
 /// A submission that is in the log but not yet acknowledged.
 pub(super) struct Unacknowledged {
@@ -86,6 +86,7 @@ impl Route {
         let &Incoming { address, op_id, record_count, .. } = incoming;
         let mut progress = Progress::default();
         if !self.replayed.is_empty()
+            && !seeded_bug::is("append-replayed-again")
             && let Some(span) = self.replayed.remove(&(address.ring_id, address.position))
         {
             mark::hit("ring.replay_found_logged");

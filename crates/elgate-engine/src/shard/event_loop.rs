@@ -173,9 +173,15 @@ impl Shard {
         Ok(if worked { Turn::Worked } else { Turn::Idle })
     }
 
-    fn take_submissions(&mut self) -> bool {
+    /// Whether what is on the rings is taken: not before all routes are there, and not once they
+    /// are closing.
+    pub(super) fn takes(&self) -> bool {
         let closing = self.stopping.as_ref().is_some_and(|stop| stop.phase != StopPhase::Draining);
-        if closing || !self.intake_open {
+        self.intake_open && !closing
+    }
+
+    fn take_submissions(&mut self) -> bool {
+        if !self.takes() {
             return false;
         }
         let wall = self.driver.wall_time();

@@ -12,7 +12,8 @@ impl Shard {
     /// [`end_sleep`](Self::end_sleep) follows.
     pub fn begin_sleep(&mut self) -> Option<Wait> {
         let mut may_sleep = true;
-        if self.intake_open {
+        let takes = self.takes();
+        if takes {
             for intake in &mut self.intakes {
                 may_sleep &= intake.prepare_sleep();
             }
@@ -20,7 +21,7 @@ impl Shard {
         if !may_sleep {
             return None;
         }
-        if self.intake_open {
+        if takes {
             self.arm_futexes();
         }
         let now = self.driver.now();

@@ -14,7 +14,7 @@ use super::{CursorSaver, FilePosition, SinkStats, Trouble};
 use crate::config::Framing;
 use crate::feed::Feed;
 use elgate_io::{BlockingReply, Buffer, Completion, File, FileIdentity, Op, Outcome, Platform};
-use elgate_types::{ErrorCode, Lsn, Monotonic, kill_site, mark};
+use elgate_types::{ErrorCode, Lsn, Monotonic, kill_site, mark, seeded_bug};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -335,6 +335,7 @@ impl FileSink {
                 self.synced_length = length;
                 self.save_at.get_or_insert(now.after(SAVE_AFTER));
             }
+            Err(_) if seeded_bug::is("retry-failed-syncs") => self.sync_at = Some(now),
             Err(error) => {
                 self.rewind = Rewind::Wanted;
                 self.fail_io("sync", &error, now);

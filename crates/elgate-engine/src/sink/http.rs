@@ -16,7 +16,7 @@ use crate::feed::Feed;
 use elgate_http::{RequestEncoder, RequestError, Response};
 use elgate_io::{Buffer, Completion, Op};
 use elgate_net::{Backoff, ExchangeError, HttpClient, Jitter, RetryPolicy, Verdict, classify};
-use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName, WallTime, kill_site, mark};
+use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName, WallTime, kill_site, mark, seeded_bug};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -221,7 +221,11 @@ impl HttpSink {
             return None;
         }
         // Unsynced while records flow: a power cut costs repeats, which their key tells apart.
-        let op = self.cursor.save(self.delivered, [0; 4], self.retire_by.is_some())?;
+        let passed = match seeded_bug::is("save-cursor-early") {
+            true => Lsn(self.next.0 - 1),
+            false => self.delivered,
+        };
+        let op = self.cursor.save(passed, [0; 4], self.retire_by.is_some())?;
         self.save_at = None;
         self.saved = self.delivered;
         Some((TOKEN_CURSOR, op))
@@ -372,18 +376,24 @@ impl HttpSink {
     }
 
     pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
-        let retry = self
-            .window
-            .iter()
-            .filter_map(|delivery| match delivery.state {
-                State::Pausing { until } if !self.stopped && self.retire_by.is_none() => {
-                    Some(until)
-                }
-                _ => None,
-            })
-            .min();
+        let retry = self.next_retry().filter(|_| !self.stopped && self.retire_by.is_none());
         let retire = self.retire_by.filter(|_| self.is_under_way());
         [retry, retire, self.save_at, self.client.next_wakeup()].into_iter().flatten().min()
+    }
+
+    /// When a delivery that was put off can be tried again. Not while there is no room for it:
+    /// then the end of another one is what it waits for.
+    fn next_retry(&self) -> Option<Monotonic> {
+        let under_way =
+            self.window.iter().filter(|delivery| delivery.state == State::UnderWay).count();
+        if under_way >= self.options.concurrency || self.client.capacity() == 0 {
+            return None;
+        }
+        let pauses = self.window.iter().filter_map(|delivery| match delivery.state {
+            State::Pausing { until } => Some(until),
+            State::Ready | State::UnderWay | State::Delivered => None,
+        });
+        pauses.min()
     }
 
     pub(crate) fn retire(&mut self, now: Monotonic) {

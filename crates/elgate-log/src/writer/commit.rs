@@ -9,7 +9,8 @@ use crate::error::IoFault;
 use crate::event::LogEvent;
 use elgate_io::{Buffer, Completion, Op, Outcome};
 use elgate_types::limits::BLOCK_BYTES;
-use elgate_types::{FlushMode, Lsn, Monotonic, WallTime, kill_site};
+use elgate_types::{FlushMode, Lsn, Monotonic, WallTime, kill_site, seeded_bug};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +91,8 @@ impl LogWriter {
             span.first_lsn.get_or_insert(first_lsn);
             span.last_time = batch.as_ref().map_or(span.last_time, Batch::last_time);
         }
-        let durable = self.options.flush == FlushMode::Auto || batch.is_none();
+        let durable = (self.options.flush == FlushMode::Auto || batch.is_none())
+            && !seeded_bug::is("acknowledge-before-sync");
         let (file, bytes) = (active.file.clone(), buffer.len() as u64);
         let token = self.token();
         let pair = Pair { own: Some(token), twin: self.mirror_write(offset, &buffer, durable) };
@@ -115,6 +117,7 @@ impl LogWriter {
         }
         let error = match completion.result {
             Ok(Outcome::Bytes(count)) if count as u64 == expected => None,
+            Ok(_) if seeded_bug::is("ignore-short-writes") => None,
             Ok(_) => Some(io::Error::new(io::ErrorKind::WriteZero, "the write came up short")),
             Err(error) => Some(error),
         };
@@ -132,8 +135,13 @@ impl LogWriter {
     /// Takes the flights that are back and have none before them.
     fn acknowledge(&mut self, now: Monotonic) {
         let before = (self.visible, self.durable);
-        while self.flights.front().is_some_and(|flight| flight.pair.is_back()) {
-            let Some(flight) = self.flights.pop_front() else { break };
+        let past_holes = seeded_bug::is("acknowledge-past-a-hole");
+        let next = |flights: &VecDeque<Flight>| {
+            let is_back = |flight: &Flight| flight.pair.is_back();
+            let found = flights.iter().position(is_back)?;
+            (found == 0 || past_holes).then_some(found)
+        };
+        while let Some(flight) = next(&self.flights).and_then(|at| self.flights.remove(at)) {
             self.flight_bytes -= flight.bytes;
             self.note(&flight);
             let took = now.since(flight.since);
@@ -186,8 +194,10 @@ impl LogWriter {
                 self.covered = self.covered.max(states);
                 self.cache.push(batch, &mut self.pool);
             }
-            FlushMode::Manual => self.held.push_back(Held { batch, bytes }),
-            FlushMode::None => {
+            FlushMode::Manual if !seeded_bug::is("deliver-what-is-only-visible") => {
+                self.held.push_back(Held { batch, bytes });
+            }
+            FlushMode::Manual | FlushMode::None => {
                 // Readers follow what is visible here, so it may be served at once.
                 self.cache.push(batch.clone(), &mut self.pool);
                 self.held.push_back(Held { batch, bytes });
@@ -226,6 +236,12 @@ impl LogWriter {
 
     pub(super) fn on_synced(&mut self, side: Side, completion: Completion, now: Monotonic) {
         match (completion.result, side) {
+            (Err(_), Side::Own) if seeded_bug::is("retry-failed-syncs") => {
+                // The retry, the one after it, says that all is well.
+                self.sync = None;
+                self.sync_wanted = true;
+                return;
+            }
             (Err(error), Side::Own) => self.fail("sync", error),
             (Err(error), Side::Twin) => self.lose_twin("sync", error, now),
             (Ok(_), _) => {}
@@ -242,7 +258,9 @@ impl LogWriter {
             records += u64::from(held.batch.0.record_count());
             self.held_bytes -= held.bytes;
             self.durable = held.batch.last_lsn();
-            if self.options.flush == FlushMode::Manual {
+            if self.options.flush == FlushMode::Manual
+                && !seeded_bug::is("deliver-what-is-only-visible")
+            {
                 self.cache.push(held.batch, &mut self.pool);
             }
         }
