@@ -9,5 +9,6 @@
 
 mod driver;
 mod file_task;
+mod news;
 
 pub use driver::TokioUringDriver;

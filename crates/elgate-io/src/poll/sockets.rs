@@ -214,8 +214,8 @@ impl Sockets {
 
     /// The epoll set, itself readable when there is something to do.
     #[cfg(feature = "tokio-uring")]
-    pub(crate) fn epoll(&self) -> io::Result<OwnedFd> {
-        self.epoll.try_clone()
+    pub(crate) fn epoll(&self) -> RawFd {
+        self.epoll.as_raw_fd()
     }
 
     /// Whether timeouts are rounded up to milliseconds.

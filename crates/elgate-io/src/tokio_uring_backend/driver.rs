@@ -1,6 +1,7 @@
 //! [`TokioUringDriver`]: a driver whose thread runs the runtime while it is polled, and only then.
 
 use super::file_task::FileOp;
+use super::news::News;
 use crate::blocking_pool::{BlockingPool, Job};
 use crate::futex_waiters::FutexWaiters;
 use crate::mailbox::Mailbox;
@@ -12,23 +13,19 @@ use crate::{
     Wait, Waker,
 };
 use elgate_types::{Monotonic, WallTime};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker as TaskWaker};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio_uring::Runtime;
 
 /// A driver on tokio-uring. Belongs to the thread that made it.
 pub struct TokioUringDriver {
-    /// Watches the epoll set, and in it the sockets and the mailbox. Goes before the runtime.
-    ready: AsyncFd<OwnedFd>,
+    news: News,
     sockets: Sockets,
     tasks: Rc<Tasks>,
     /// File operations that have not begun.
@@ -50,8 +47,19 @@ pub struct TokioUringDriver {
 #[derive(Default)]
 struct Tasks {
     ended: RefCell<Vec<Completion>>,
+    /// Whether a task waits for news, and whether one has had some.
+    watching: Cell<bool>,
+    has_news: Cell<bool>,
     /// The driver's, while it waits.
-    waker: RefCell<Option<TaskWaker>>,
+    waker: Cell<Option<TaskWaker>>,
+}
+
+impl Tasks {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl TokioUringDriver {
@@ -69,16 +77,13 @@ impl TokioUringDriver {
         let runtime = Runtime::new(&builder)?;
         let mailbox = Mailbox::new()?;
         let sockets = Sockets::new(mailbox.event())?;
-        let watched = sockets.epoll()?;
-        // SAFETY: an owned descriptor, which nobody exchanges or closes before it is taken out of
-        // the runtime's set: `ready` keeps it, and goes first.
-        let ready = runtime.block_on(async { unsafe { AsyncFd::register(watched) } })?;
+        let news = News::new(sockets.epoll())?;
         let arena = match options.arena_bytes {
             0 => Arena::heap(),
             bytes => Arena::map(bytes, options.huge_pages).unwrap_or_default(),
         };
         Ok(Self {
-            ready,
+            news,
             sockets,
             tasks: Rc::default(),
             waiting: VecDeque::new(),
@@ -128,43 +133,41 @@ impl TokioUringDriver {
     }
 
     /// Lets the runtime begin what waits and get on with what has begun, until a task ends, the
-    /// epoll set has news, or the time is up.
-    fn run(&mut self, limit: Option<Duration>) {
+    /// sockets or the mailbox have news, or the time is up.
+    fn run(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        self.news.set_timer(limit)?;
         let begin = self.running_max.saturating_sub(self.running).min(self.waiting.len());
         self.running += begin;
         let begun = self.waiting.drain(..begin);
-        let Self { runtime, tasks, ready, .. } = self;
+        let Self { runtime, tasks, news, .. } = self;
         runtime.block_on(async {
+            if !tasks.watching.replace(true) {
+                let (tasks, wait) = (tasks.clone(), news.wait());
+                tokio_uring::spawn(async move {
+                    wait.await;
+                    tasks.watching.set(false);
+                    tasks.has_news.set(true);
+                    tasks.wake();
+                });
+            }
             for (token, op) in begun {
                 let tasks = tasks.clone();
                 tokio_uring::spawn(async move {
                     let completion = op.run(token).await;
                     tasks.ended.borrow_mut().push(completion);
-                    if let Some(waker) = tasks.waker.take() {
-                        waker.wake();
-                    }
+                    tasks.wake();
                 });
             }
-            let mut time = pin!(limit.map(tokio::time::sleep));
             poll_fn(|context| {
-                let is_up =
-                    time.as_mut().as_pin_mut().is_some_and(|time| time.poll(context).is_ready());
-                let has_news = match ready.poll_read_ready(context) {
-                    Poll::Ready(Ok(mut news)) => {
-                        news.clear_ready();
-                        true
-                    }
-                    Poll::Ready(Err(_)) => true,
-                    Poll::Pending => false,
-                };
-                if is_up || has_news || !tasks.ended.borrow().is_empty() {
+                if tasks.has_news.take() || !tasks.ended.borrow().is_empty() {
                     return Poll::Ready(());
                 }
-                *tasks.waker.borrow_mut() = Some(context.waker().clone());
+                tasks.waker.set(Some(context.waker().clone()));
                 Poll::Pending
             })
             .await;
         });
+        Ok(())
     }
 
     fn turn(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
@@ -175,7 +178,7 @@ impl TokioUringDriver {
             if self.running > 0 || !self.waiting.is_empty() {
                 // The runtime submits when it goes to sleep, so it is made to, and woken at once.
                 self.mailbox.ring();
-                self.run(None);
+                self.run(None)?;
                 self.look(completions)?;
                 self.collect(completions);
             }
@@ -188,8 +191,9 @@ impl TokioUringDriver {
                 self.collect(completions);
                 return Ok(());
             }
-            self.run(limit);
+            let ran = self.run(limit);
             let woken = self.mailbox.awake();
+            ran?;
             self.look(completions)?;
             self.collect(completions);
             let expired = matches!(wait, Wait::Until(time) if time <= crate::clock::monotonic());
@@ -273,11 +277,8 @@ impl Driver for TokioUringDriver {
     fn set_commit(&mut self, _commit: Commit) {}
 
     fn info(&self) -> DriverInfo {
-        let mut facts = vec![
-            ("commit", Commit::Link.name().to_owned()),
-            ("sockets", "epoll".to_owned()),
-            ("timeout_resolution", "1 ms".to_owned()),
-        ];
+        let mut facts =
+            vec![("commit", Commit::Link.name().to_owned()), ("sockets", "epoll".to_owned())];
         facts.extend(self.arena.facts());
         DriverInfo { backend: "tokio-uring", facts }
     }
@@ -287,12 +288,15 @@ impl Drop for TokioUringDriver {
     /// Waits for what the kernel works on: what has begun cannot be taken back.
     fn drop(&mut self) {
         self.waiting.clear();
-        while self.running > 0 {
-            self.run(None);
-            // News of sockets are nobody's any more, but must not keep us awake.
-            let mut discarded = Vec::new();
-            let _ = self.look(&mut discarded);
+        let mut discarded = Vec::new();
+        while self.running > 0 || self.tasks.watching.get() {
+            // Also ends the watch.
+            self.mailbox.ring();
+            if self.run(None).and_then(|()| self.look(&mut discarded)).is_err() {
+                return; // The runtime keeps what its operations own until their results are in.
+            }
             self.collect(&mut discarded);
+            discarded.clear();
         }
     }
 }
