@@ -127,6 +127,42 @@ fn a_hole_with_a_later_unacknowledged_batch_is_cut() {
 }
 
 #[test]
+fn a_blanked_beginning_costs_what_was_there_and_no_more() {
+    let mut rig = Rig::new(small());
+    while rig.segments().len() < 3 {
+        rig.commit(250_000);
+    }
+    for _ in 0..3 {
+        rig.commit(100);
+    }
+    let path = rig.segments()[1].clone();
+    let (offset, length, hit, _) = batches(&rig.world, &path)[0];
+    patch(&rig.world, &path, offset, &vec![0; length as usize]);
+    let last = rig.writer.next_lsn().0 - 1;
+    let expected = [
+        Found::Records(1, hit - 1),
+        Found::Gap(hit, hit, GapReason::Damaged),
+        Found::Records(hit + 1, last),
+    ];
+    assert_eq!(rig.read(), expected, "while it is written");
+    let rig = rig.crash(false, small());
+    assert_eq!(rig.recovery.next_lsn, Lsn(last + 1));
+    assert_eq!(rig.recovery.quarantined.len(), 1, "{:?}", rig.recovery);
+    assert_eq!(rig.read(), expected, "after recovery");
+}
+
+#[test]
+fn garbage_where_nothing_was_acknowledged_is_cut() {
+    let (bytes, path) = reference(true);
+    let world = world_of(&bytes, &path);
+    patch(&world, &path, bytes.len() as u64, &[7; 4_096]);
+    let rig = Rig::open(world, small());
+    assert_eq!((rig.recovery.next_lsn, rig.recovery.torn_bytes), (Lsn(7), 4_096));
+    let after = rig.world.file_bytes(&path).expect("reads");
+    assert!(after[bytes.len()..].iter().all(|byte| *byte == 0), "in a new file it was written");
+}
+
+#[test]
 fn an_old_epochs_batch_is_not_revived_even_if_the_cut_missed_it() {
     let (bytes, path) = reference(false);
     let world = world_of(&bytes[..3 * 4_096], &path);

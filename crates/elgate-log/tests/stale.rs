@@ -223,44 +223,57 @@ fn a_reader_that_is_overtaken_is_told_that_records_were_removed() {
 
 #[test]
 fn a_segment_rewritten_beneath_a_reader_was_removed_not_damaged() {
-    for number in 0..40 {
-        let mut rig = Rig::new(small());
-        while rig.segments().len() < 3 {
-            rig.commit(250_000);
-        }
-        let next = rig.writer.next_lsn().0;
-        let path = rig.segments()[0].clone();
-        let first_kept = batches(&rig.world, &rig.segments()[1])[0].2;
-        let world = killed(rig);
-        let platform = Counting::new(world.platform());
-        let mut reader =
-            LogReader::open(platform.clone(), Path::new(DIR), ReadFrom::Start).expect("opens");
-        let other = world.clone();
-        // As retention and the preparer do: the name goes, then all is another's.
-        platform.before_read(number, move || {
-            let preparing = Path::new(DIR).join("segment.preparing");
-            other.platform().rename(&path, &preparing).expect("renames");
-            patch(&other, &preparing, 0, &vec![0x5a; support::SEGMENT_BYTES as usize]);
-        });
-        let found = read_on(&mut reader);
-        if !platform.has_happened() {
-            assert!(number > 10, "the reader reads");
-            return;
-        }
-        let served = match found[..] {
-            [Found::Records(1, to)] => to,
-            [Found::Records(1, to), Found::Gap(..), Found::Records(..)] => to,
-            [Found::Gap(..), Found::Records(..)] => 0,
-            _ => panic!("read {number}: {found:?}"),
-        };
-        if served + 1 < first_kept {
-            let gap = Found::Gap(served + 1, first_kept - 1, GapReason::Removed);
-            assert_eq!(found[found.len() - 2], gap, "read {number}: {found:?}");
-            assert_eq!(found.last(), Some(&Found::Records(first_kept, next - 1)), "read {number}");
-        } else {
-            assert_eq!(found, [Found::Records(1, next - 1)], "read {number}");
-        }
+    // Also where one of its records is damaged, and the reader is just looking at that.
+    for is_damaged in [false, true] {
+        let happened = (0..60).take_while(|number| rewritten_beneath(*number, is_damaged));
+        assert!(happened.count() > 10, "the reader reads");
     }
+}
+
+/// Reads a log while its first segment is taken away and written anew, before the read of this
+/// number. Returns whether there were so many reads.
+fn rewritten_beneath(number: u64, is_damaged: bool) -> bool {
+    let mut rig = Rig::new(small());
+    while rig.segments().len() < 3 {
+        rig.commit(250_000);
+    }
+    let next = rig.writer.next_lsn().0;
+    let path = rig.segments()[0].clone();
+    let third = batches(&rig.world, &path)[2];
+    let first_kept = batches(&rig.world, &rig.segments()[1])[0].2;
+    let world = killed(rig);
+    if is_damaged {
+        world.rot(&path, third.0 + 1_000, 100).expect("rots");
+    }
+    let platform = Counting::new(world.platform());
+    let mut reader =
+        LogReader::open(platform.clone(), Path::new(DIR), ReadFrom::Start).expect("opens");
+    let other = world.clone();
+    // As retention and the preparer do: the name goes, then all is another's.
+    platform.before_read(number, move || {
+        let preparing = Path::new(DIR).join("segment.preparing");
+        other.platform().rename(&path, &preparing).expect("renames");
+        patch(&other, &preparing, 0, &vec![0x5a; support::SEGMENT_BYTES as usize]);
+    });
+    let found = read_on(&mut reader);
+    let mut expected = 1;
+    for part in &found {
+        let (from, to) = match *part {
+            Found::Records(from, to) => (from, to),
+            Found::Gap(from, to, GapReason::Damaged) => {
+                assert!(is_damaged && (from, to) == (third.2, third.2), "{number}: {found:?}");
+                (from, to)
+            }
+            Found::Gap(from, to, GapReason::Removed) => {
+                assert_eq!(to, first_kept - 1, "{number}: {found:?}");
+                (from, to)
+            }
+        };
+        assert_eq!(from, expected, "{number}: {found:?}");
+        expected = to + 1;
+    }
+    assert_eq!(expected, next, "{number}: {found:?}");
+    platform.has_happened()
 }
 
 #[test]
