@@ -25,7 +25,10 @@ export function tearTail(dataDir, route, random) {
   return { file: newest.file, offset: newest.end };
 }
 
-/** The route's segments by sequence: `{ file, size, sequence, batches, end, offsets }`; `end` is behind the last whole batch. */
+/**
+ * The route's segments by sequence: `{ file, size, sequence, batches, end, offsets }`; `end` is behind the last whole batch.
+ * A segment that is used again holds batches of its earlier life, whose LSNs do not follow: they are nothing.
+ */
 export function segments(dataDir, route) {
   const dir = path.join(dataDir, route);
   const found = [];
@@ -36,17 +39,17 @@ export function segments(dataDir, route) {
     if (!isMagic(bytes.subarray(0, 8), SEGMENT_MAGIC)) continue;
     const offsets = [];
     let end = BLOCK;
+    let next;
     let magic;
     while (end + BLOCK <= bytes.length && isMagic(bytes.subarray(end, end + 4), BATCH_MAGIC)) {
       const length = bytes.readUInt32LE(end + 8);
       if (length < BLOCK || length % BLOCK !== 0 || end + length > bytes.length) break;
+      const records = bytes.readUInt32LE(end + 0x18);
+      const firstLsn = Number(bytes.readBigUInt64LE(end + 0x10));
+      if (firstLsn !== (next ?? firstLsn)) break;
+      next = firstLsn + records;
       magic = bytes.subarray(end, end + 4);
-      offsets.push({
-        offset: end,
-        bytes: length,
-        records: bytes.readUInt32LE(end + 0x18),
-        firstLsn: Number(bytes.readBigUInt64LE(end + 0x10)),
-      });
+      offsets.push({ offset: end, bytes: length, records, firstLsn });
       end += length;
     }
     found.push({
@@ -59,7 +62,14 @@ export function segments(dataDir, route) {
       magic,
     });
   }
-  return found.sort((a, b) => a.sequence - b.sequence);
+  found.sort((a, b) => a.sequence - b.sequence);
+  let highest = 0;
+  return found.map((segment) => {
+    const first = segment.offsets[0]?.firstLsn ?? 0;
+    if (first < highest) return { ...segment, batches: 0, end: BLOCK, offsets: [] };
+    highest = first;
+    return segment;
+  });
 }
 
 /** Whether the bytes spell `text`, in either byte order. */
