@@ -83,6 +83,15 @@ export const STEPS = [
     run: (context) => cargo(context, ['test', '--locked', '--workspace', '--no-fail-fast'], { timeoutSeconds: 1200 }),
   },
   {
+    name: 'seeded-bugs',
+    title: 'known defects, switched on one by one: the simulation notices each',
+    counts: 'cargo',
+    run: (context) =>
+      cargo(context, ['test', '--locked', '-p', 'elgate-sim', '--features', 'seeded-bugs', '--test', 'seeded_bugs'], {
+        timeoutSeconds: 1200,
+      }),
+  },
+  {
     name: 'rust-poll',
     title: "the engine's tests on the poll backend",
     counts: 'cargo',
