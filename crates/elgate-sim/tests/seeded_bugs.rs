@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Seeds that a defect may hide from.
-const SEEDS: u64 = 4_000;
+const SEEDS: u64 = 3_000;
 
 fn sweep(bug: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_elgate-sim"))
