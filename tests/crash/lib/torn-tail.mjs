@@ -1,5 +1,5 @@
-// Makes the end of a stopped log look as a power cut may leave it: the beginning of a batch that was never completed, after
-// the last batch that was. Layout: RFC 0001, section 4.
+// Makes the end of a stopped log look as a power cut may leave it: a batch whose header got through and whose records did
+// not, after the last batch that did. Layout: RFC 0001, section 4.
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -7,6 +7,9 @@ import path from 'node:path';
 const SEGMENT_MAGIC = 'ELGSEG01';
 const BATCH_MAGIC = 'EBAT';
 const BLOCK = 4096;
+const HEADER_BYTES = 64;
+/** CRC-32C, reflected. */
+const POLYNOMIAL = 0x82f63b78;
 
 /** Tears the newest segment of `route` that holds a batch. Returns where, or undefined if there is no room for it. */
 export function tearTail(dataDir, route, random) {
@@ -16,8 +19,12 @@ export function tearTail(dataDir, route, random) {
   if (!newest || newest.end + 2 * BLOCK > newest.size) return undefined;
   const torn = Buffer.alloc(BLOCK + 1_000);
   for (let at = 0; at < torn.length; at += 1) torn[at] = random.int(0, 255);
-  newest.magic.copy(torn);
-  torn.writeUInt32LE(2 * BLOCK, 8);
+  newest.header.copy(torn);
+  torn.writeUInt32LE(2 * BLOCK, 0x08);
+  torn.writeUInt32LE(BLOCK + 500, 0x0c);
+  torn.writeBigUInt64LE(BigInt(newest.nextLsn), 0x10);
+  torn.writeUInt32LE(1, 0x18);
+  torn.writeUInt32LE(headerChecksum(torn, newest.salt), 0x04);
   const descriptor = fs.openSync(newest.file, 'r+');
   fs.writeSync(descriptor, torn, 0, torn.length, newest.end);
   fs.fsyncSync(descriptor);
@@ -27,7 +34,7 @@ export function tearTail(dataDir, route, random) {
 
 /**
  * The route's segments by sequence: `{ file, size, sequence, batches, end, offsets }`; `end` is behind the last whole batch.
- * A segment that is used again holds batches of its earlier life, whose LSNs do not follow: they are nothing.
+ * A segment that is used again holds batches of its earlier life, sealed with another salt: they are nothing.
  */
 export function segments(dataDir, route) {
   const dir = path.join(dataDir, route);
@@ -39,16 +46,17 @@ export function segments(dataDir, route) {
     if (!isMagic(bytes.subarray(0, 8), SEGMENT_MAGIC)) continue;
     const offsets = [];
     let end = BLOCK;
-    let next;
-    let magic;
+    const salt = bytes.readUInt32LE(0x30);
+    let nextLsn;
+    let header;
     while (end + BLOCK <= bytes.length && isMagic(bytes.subarray(end, end + 4), BATCH_MAGIC)) {
       const length = bytes.readUInt32LE(end + 8);
+      if (headerChecksum(bytes.subarray(end), salt) !== bytes.readUInt32LE(end + 0x04)) break;
       if (length < BLOCK || length % BLOCK !== 0 || end + length > bytes.length) break;
       const records = bytes.readUInt32LE(end + 0x18);
       const firstLsn = Number(bytes.readBigUInt64LE(end + 0x10));
-      if (firstLsn !== (next ?? firstLsn)) break;
-      next = firstLsn + records;
-      magic = bytes.subarray(end, end + 4);
+      header = bytes.subarray(end, end + HEADER_BYTES);
+      nextLsn = firstLsn + records;
       offsets.push({ offset: end, bytes: length, records, firstLsn });
       end += length;
     }
@@ -59,21 +67,26 @@ export function segments(dataDir, route) {
       batches: offsets.length,
       end,
       offsets,
-      magic,
+      salt,
+      header,
+      nextLsn,
     });
   }
-  found.sort((a, b) => a.sequence - b.sequence);
-  let highest = 0;
-  return found.map((segment) => {
-    const first = segment.offsets[0]?.firstLsn ?? 0;
-    if (first < highest) return { ...segment, batches: 0, end: BLOCK, offsets: [] };
-    highest = first;
-    return segment;
-  });
+  return found.sort((a, b) => a.sequence - b.sequence);
 }
 
 /** Whether the bytes spell `text`, in either byte order. */
 function isMagic(bytes, text) {
   const expected = Buffer.from(text);
   return bytes.equals(expected) || Buffer.from(bytes).reverse().equals(expected);
+}
+
+/** What a batch header's checksum has to be: CRC-32C of what follows it, begun with the segment's salt. */
+function headerChecksum(header, salt) {
+  let state = ~salt;
+  for (const byte of header.subarray(0x08, HEADER_BYTES)) {
+    state ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) state = (state >>> 1) ^ (state & 1 ? POLYNOMIAL : 0);
+  }
+  return ~state >>> 0;
 }
