@@ -21,7 +21,7 @@ export function tearTail(dataDir, route, random) {
   for (let at = 0; at < torn.length; at += 1) torn[at] = random.int(0, 255);
   newest.header.copy(torn);
   torn.writeUInt32LE(2 * BLOCK, 0x08);
-  torn.writeUInt32LE(BLOCK + 500, 0x0c);
+  torn.writeUInt32LE(BLOCK + 504, 0x0c);
   torn.writeBigUInt64LE(BigInt(newest.nextLsn), 0x10);
   torn.writeUInt32LE(1, 0x18);
   torn.writeUInt32LE(headerChecksum(torn, newest.salt), 0x04);
