@@ -101,12 +101,17 @@ mod outside {
             return None;
         }
         // Not always the same nobody: what users have locked counts across their processes.
-        let nobody = 61_000 + std::process::id() % 4_000;
+        let own = u32::try_from(locked_bytes >> 20).unwrap();
+        let nobody = 61_000 + std::process::id() % 4_000 + own;
         let directory = tempfile::tempdir().unwrap();
         std::os::unix::fs::chown(directory.path(), Some(nobody), Some(nobody)).unwrap();
         // Where nobody may reach it.
         let program = directory.path().join("suite");
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        // By another process: what this one has open for writing, a fork on another thread has too,
+        // and then it cannot be executed.
+        let suite = std::env::current_exe().unwrap();
+        let copied = std::process::Command::new("cp").arg(suite).arg(&program).status().unwrap();
+        assert!(copied.success());
         let mut command = again(&program, sandbox, directory.path());
         command.args(tests).uid(nobody).gid(nobody);
         let limit = move || {
