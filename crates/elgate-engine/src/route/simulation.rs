@@ -224,3 +224,77 @@ fn a_retiring_sink_is_not_held_up_by_a_cursor_that_cannot_be_saved() {
     assert!(sink.is_idle(), "nobody waits for it");
     assert!(fail(&mut sink, now.after(Duration::from_secs(2))), "but it is tried again");
 }
+
+/// A write may stop within a record. What the cursor then says of the file is where the last whole
+/// one ends: else, after a crash, the rest of it would be taken for somebody else's.
+#[test]
+fn a_cursor_never_counts_part_of_a_record() {
+    let is_write = |part, token| part == Part::Sink && token == 1;
+    let mut run = Run::new(3);
+    let mut route = run.open();
+    let mut driver = run.world.driver();
+    let mut acks = Vec::new();
+    let (mut writes, mut full_bytes, mut rest_is_held) = (0, None, false);
+    for turn in 0..200 {
+        if turn == 0 || (writes == 1 && run.submitted < 4) {
+            run.submit(&mut route, &driver, &mut acks);
+        }
+        route.pump(
+            driver.now(),
+            driver.wall_time(),
+            &mut |part, token, op| match op {
+                Op::Write { .. } if is_write(part, token) && writes == 0 => {
+                    writes = 1;
+                    driver.submit(number(part, token), op);
+                }
+                Op::Write { file, offset, mut buffer, durable }
+                    if is_write(part, token) && full_bytes.is_none() =>
+                {
+                    full_bytes = Some(buffer.len());
+                    buffer.set_length(buffer.len() - 5);
+                    let op = Op::Write { file, offset, buffer, durable };
+                    driver.submit(number(part, token), op);
+                }
+                // The device takes its time with the rest.
+                Op::Write { .. } if is_write(part, token) => rest_is_held = true,
+                op => driver.submit(number(part, token), op),
+            },
+            &mut acks,
+        );
+        let mut completions = Vec::new();
+        let soon = driver.now().after(Duration::from_millis(5));
+        driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
+        for mut completion in completions {
+            let (part, token) = parse(completion.token);
+            if is_write(part, token)
+                && let (Some(bytes), Some(buffer)) = (full_bytes, &mut completion.buffer)
+            {
+                buffer.set_length(bytes);
+            }
+            route.handle(part, token, completion, driver.now(), driver.wall_time());
+        }
+    }
+    assert!(rest_is_held, "a write came up short, and was gone on with");
+    drop((route, driver));
+    run.world.process_crash();
+
+    let mut route = run.open();
+    let mut driver = run.world.driver();
+    for _ in 0..200 {
+        let now = driver.now();
+        let wall = driver.wall_time();
+        let mut submit = |part, token, op| driver.submit(number(part, token), op);
+        route.pump(now, wall, &mut submit, &mut acks);
+        let mut completions = Vec::new();
+        let soon = driver.now().after(Duration::from_millis(5));
+        driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
+        for completion in completions {
+            let (part, token) = parse(completion.token);
+            route.handle(part, token, completion, driver.now(), driver.wall_time());
+        }
+    }
+    assert!(route.is_drained(), "{:?}", route.status());
+    let bytes = run.world.file_bytes(Path::new("/out/out.log")).expect("the file");
+    let expected: String = (0..run.submitted).map(|sent| line(sent) + "\n").collect();
+    assert!(bytes == expected.as_bytes(), "{}", String::from_utf8_lossy(&bytes));
+}

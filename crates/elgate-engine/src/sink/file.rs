@@ -62,9 +62,11 @@ pub(crate) struct FileSink {
     cursor: CursorSaver,
     /// First record not yet taken.
     next: Lsn,
-    /// Bytes of the file that are records up to `written`.
+    /// Where the next write goes: behind part of a record, if the last write came up short.
     length: u64,
     written: Lsn,
+    /// Bytes of the file that are records up to `written`.
+    written_length: u64,
     synced: Lsn,
     synced_length: u64,
     filling: Buffer,
@@ -99,6 +101,7 @@ impl FileSink {
             next: delivered.next(),
             length,
             written: delivered,
+            written_length: length,
             synced: delivered,
             synced_length: length,
             filling: Buffer::with_capacity(WRITE_BYTES),
@@ -213,6 +216,7 @@ impl FileSink {
                     _ => self.length,
                 };
                 self.written = self.synced;
+                self.written_length = self.length;
                 self.write_through = self.synced;
                 self.filling_through = self.synced;
                 self.next = self.synced.next();
@@ -253,7 +257,7 @@ impl FileSink {
             return None;
         }
         self.sync_at = None;
-        self.syncing = Some((self.written, self.length));
+        self.syncing = Some((self.written, self.written_length));
         Some((TOKEN_SYNC, Op::Sync { file: self.file.clone() }))
     }
 
@@ -310,6 +314,7 @@ impl FileSink {
                 self.stats.delivered_records += self.write_through.0 - self.written.0;
                 self.stats.delivered_bytes += buffer.len() as u64;
                 self.written = self.write_through;
+                self.written_length = self.length;
                 if self.filling.is_empty() && buffer.capacity() == WRITE_BYTES {
                     buffer.clear();
                     self.filling = buffer;
