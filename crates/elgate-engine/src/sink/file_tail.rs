@@ -73,8 +73,7 @@ impl FileTail<'_> {
         let Some(remembered) = remembered else {
             return Ok(FilePosition { delivered: Lsn::ZERO, length, finding: None });
         };
-        let same_file = remembered.identity == self.platform.identity(self.file)?;
-        if !same_file || length < remembered.length {
+        if length < remembered.length || !self.is_same(&remembered, open_log)? {
             // Rotated or truncated by somebody: a new file, whose content is not ours to judge.
             return Ok(FilePosition { delivered: remembered.lsn, length, finding: None });
         }
@@ -107,6 +106,33 @@ impl FileTail<'_> {
             copy.display()
         ));
         Ok(position)
+    }
+
+    /// Whether this is the file that the cursor tells of. Devices may be numbered otherwise after
+    /// they were mounted anew; then the last record before the cursor must be where we wrote it.
+    fn is_same(
+        &self,
+        remembered: &Remembered,
+        open_log: &mut dyn FnMut(Lsn) -> Result<LogReader, ReadError>,
+    ) -> Result<bool, LocateError> {
+        let identity = self.platform.identity(self.file)?;
+        if remembered.identity == identity {
+            return Ok(true);
+        }
+        if remembered.identity.inode != identity.inode || remembered.lsn == Lsn::ZERO {
+            return Ok(false);
+        }
+        let ReadBatch::Records(batch) = open_log(remembered.lsn)?.next_batch()? else {
+            return Ok(false);
+        };
+        let Some(record) = batch.records().next().filter(|it| it.lsn == remembered.lsn) else {
+            return Ok(false);
+        };
+        let framed = record.payload.len() + usize::from(self.framing == Framing::Newline);
+        let Some(begin) = remembered.length.checked_sub(framed as u64) else { return Ok(false) };
+        let mut found = vec![0; framed];
+        let read = self.platform.read_at(self.file, begin, &mut found)?;
+        Ok(read == framed && self.first_difference(&found, record.payload).is_none())
     }
 
     /// Moves `position` over the records that the file holds. A record that is there in part is
@@ -207,5 +233,77 @@ impl FileTail<'_> {
         platform.sync(&copy)?;
         platform.sync_directory(self.quarantine)?;
         Ok(target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elgate_io::sim::SimWorld;
+    use elgate_io::{Driver, Wait};
+    use elgate_log::{LogOptions, ReadFrom, Source};
+    use elgate_types::{RouteName, WallTime};
+
+    const LOG: &str = "/data/r";
+
+    /// A world with a log of these records, and a file that holds them line by line.
+    fn written(lines: &[&str]) -> (SimWorld, File) {
+        let world = SimWorld::new(1);
+        let platform = world.platform();
+        let name = RouteName::new("r").expect("valid");
+        let options = LogOptions { segment_bytes: 4 << 20, ..LogOptions::default() };
+        let opened = elgate_log::open(world.platform(), Path::new(LOG), &name, options);
+        let (mut log, _) = opened.expect("opens");
+        for line in lines {
+            log.append(line.as_bytes(), Source::default(), WallTime(1)).expect("taken");
+        }
+        log.close();
+        let mut driver = world.driver();
+        while !log.is_idle() {
+            while let Some((token, op)) = log.poll_op(driver.now()) {
+                driver.submit(token.into(), op);
+            }
+            let mut completions = Vec::new();
+            driver.poll(Wait::Forever, &mut completions).expect("the simulator polls");
+            for completion in completions {
+                log.handle(completion.token as u32, completion, driver.now());
+            }
+        }
+        platform.create_directories(Path::new("/out")).expect("creates");
+        let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
+        let file = platform.open(Path::new("/out/f"), options).expect("creates");
+        let text = lines.join("\n") + "\n";
+        platform.write_at(&file, 0, text.as_bytes(), true).expect("writes");
+        (world, file)
+    }
+
+    fn locate(world: &SimWorld, file: &File, remembered: Remembered) -> FilePosition {
+        let platform = world.platform();
+        let tail = FileTail {
+            platform: &*platform,
+            file,
+            framing: Framing::Newline,
+            quarantine: Path::new("/data/r/quarantine"),
+        };
+        let mut open_log =
+            |lsn| LogReader::open(world.platform(), Path::new(LOG), ReadFrom::Lsn(lsn));
+        tail.locate(Some(remembered), &mut open_log).expect("located")
+    }
+
+    #[test]
+    fn a_file_is_the_same_though_its_device_is_numbered_otherwise() {
+        let (world, file) = written(&["one", "two", "three"]);
+        let here = world.platform().identity(&file).expect("known");
+        let moved = FileIdentity { device: here.device + 1, ..here };
+        let boot_id = world.platform().boot_id();
+        let remembered = Remembered { lsn: Lsn(1), length: 4, identity: moved, boot_id };
+        let whole = FilePosition { delivered: Lsn(3), length: 14, finding: None };
+        assert_eq!(locate(&world, &file, remembered), whole, "what it holds is not written again");
+        // Somebody else's file that happens to have the number.
+        let foreign = Remembered { length: 5, ..remembered };
+        let begun = FilePosition { delivered: Lsn(1), length: 14, finding: None };
+        assert_eq!(locate(&world, &file, foreign), begun);
+        let other = FileIdentity { inode: here.inode + 1, ..moved };
+        assert_eq!(locate(&world, &file, Remembered { identity: other, ..remembered }), begun);
     }
 }
