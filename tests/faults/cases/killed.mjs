@@ -2,7 +2,8 @@
 
 import fs from 'node:fs';
 import { FAILPOINTS_ADDON } from '../../crash/lib/sandbox.mjs';
-import { withFlow } from '../lib/flow.mjs';
+import { tearTail } from '../../crash/lib/torn-tail.mjs';
+import { ROUTES, withFlow } from '../lib/flow.mjs';
 
 const DISK_BYTES = 512 << 20;
 const DEATH_LIMIT_MS = 6_000;
@@ -12,6 +13,8 @@ async function killAt(flow, { site, pass, cutToo }) {
   const { random } = flow;
   await flow.flowing(`what came before ${site}:${pass}`);
   await flow.cutPower('sectors', { moment: `flush ${random.int(0, 8)}` });
+  // A cut seldom leaves a torn batch by itself.
+  if (site === 'log.recovery.cut') for (const route of ROUTES) tearTail(flow.gate.dataDir, route, random);
   flow.daemon.start({ ELGATE_NATIVE: FAILPOINTS_ADDON, ELGATE_KILL_SITE: `${site}:${pass}` });
   const outcome = await flow.daemon.died(DEATH_LIMIT_MS);
   const isDead = outcome?.signal === 'SIGKILL';
