@@ -18,9 +18,9 @@ use crate::error::{AtPath, IoFault};
 use crate::mirror;
 use crate::naming;
 use crate::quarantine::remove_if_there;
-use crate::segment_file::open_segment;
+use crate::segment_file::{create_segment, open_segment};
 use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use elgate_io::{Buffer, File, OpenOptions, Platform};
+use elgate_io::{Buffer, File, Platform};
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{RouteName, kill_site, seeded_bug};
 use std::io;
@@ -206,18 +206,6 @@ fn salt(log_id: u128, sequence: u64) -> u32 {
     let folded = (log_id as u64) ^ ((log_id >> 64) as u64);
     let base = (folded ^ (folded >> 32)) as u32;
     base.wrapping_add((sequence as u32).wrapping_mul(0x9e37_79b1))
-}
-
-/// Makes a segment's file, past the page cache where the file system can.
-fn create_segment(platform: &dyn Platform, path: &Path, direct: bool) -> io::Result<File> {
-    let options =
-        OpenOptions { read: true, write: true, create: true, direct, ..Default::default() };
-    match platform.open(path, options) {
-        Err(error) if direct && error.kind() == io::ErrorKind::InvalidInput => {
-            platform.open(path, OpenOptions { direct: false, ..options })
-        }
-        result => result,
-    }
 }
 
 #[cfg(test)]

@@ -15,9 +15,23 @@ pub(crate) fn open_segment(
     write: bool,
     direct: bool,
 ) -> io::Result<File> {
-    let options = OpenOptions { read: true, write, direct, ..Default::default() };
+    open_as(platform, path, OpenOptions { read: true, write, direct, ..Default::default() })
+}
+
+/// Makes a segment's file, or opens what has its name, with the same fallback.
+pub(crate) fn create_segment(
+    platform: &dyn Platform,
+    path: &Path,
+    direct: bool,
+) -> io::Result<File> {
+    let options =
+        OpenOptions { read: true, write: true, create: true, direct, ..Default::default() };
+    open_as(platform, path, options)
+}
+
+fn open_as(platform: &dyn Platform, path: &Path, options: OpenOptions) -> io::Result<File> {
     match platform.open(path, options) {
-        Err(error) if direct && error.kind() == io::ErrorKind::InvalidInput => {
+        Err(error) if options.direct && error.kind() == io::ErrorKind::InvalidInput => {
             platform.open(path, OpenOptions { direct: false, ..options })
         }
         result => result,

@@ -78,6 +78,29 @@ impl Run {
         let incoming = Incoming { address, op_id: first, record_count: count as u32, body: &body };
         route.accept(&incoming, driver.wall_time(), acks);
     }
+
+    fn assert_file_holds_each_line_once(&self) {
+        let bytes = self.world.file_bytes(Path::new("/out/out.log")).expect("the file");
+        let expected: String = (0..self.submitted).map(|sent| line(sent) + "\n").collect();
+        assert!(bytes == expected.as_bytes(), "{}", String::from_utf8_lossy(&bytes));
+    }
+}
+
+/// Lets the world go on for a moment and hands the route what has completed, once `amend` has seen
+/// it.
+fn turn_over(
+    route: &mut Route,
+    driver: &mut SimDriver,
+    mut amend: impl FnMut(Part, u32, &mut Completion),
+) {
+    let mut completions = Vec::new();
+    let soon = driver.now().after(Duration::from_millis(5));
+    driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
+    for mut completion in completions {
+        let (part, token) = parse(completion.token);
+        amend(part, token, &mut completion);
+        route.handle(part, token, completion, driver.now(), driver.wall_time());
+    }
 }
 
 /// Lines of many lengths, each naming its number.
@@ -145,18 +168,10 @@ fn a_sync_that_outlasts_the_pause_after_a_failed_write_loses_nothing() {
         for completion in refused {
             route.handle(Part::Sink, 1, completion, driver.now(), driver.wall_time());
         }
-        let mut completions = Vec::new();
-        let soon = driver.now().after(Duration::from_millis(5));
-        driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
-        for completion in completions {
-            let (part, token) = parse(completion.token);
-            route.handle(part, token, completion, driver.now(), driver.wall_time());
-        }
+        turn_over(&mut route, &mut driver, |_, _, _| ());
     }
     assert!(failed && route.is_drained(), "{:?}", route.status());
-    let bytes = run.world.file_bytes(Path::new("/out/out.log")).expect("the file");
-    let expected: String = (0..run.submitted).map(|sent| line(sent) + "\n").collect();
-    assert!(bytes == expected.as_bytes(), "{}", String::from_utf8_lossy(&bytes));
+    run.assert_file_holds_each_line_once();
 }
 
 /// While nothing else is to be written to the file, only the next save can tell that all is well.
@@ -189,13 +204,7 @@ fn a_file_sink_goes_on_once_its_cursor_can_be_saved() {
             route.handle(Part::Sink, CURSOR, completion, driver.now(), driver.wall_time());
             run.submit(&mut route, &driver, &mut acks);
         }
-        let mut completions = Vec::new();
-        let soon = driver.now().after(Duration::from_millis(5));
-        driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
-        for completion in completions {
-            let (part, token) = parse(completion.token);
-            route.handle(part, token, completion, driver.now(), driver.wall_time());
-        }
+        turn_over(&mut route, &mut driver, |_, _, _| ());
     }
     assert!(failed && route.is_drained(), "{:?}", route.status());
 }
@@ -261,18 +270,13 @@ fn a_cursor_never_counts_part_of_a_record() {
             },
             &mut acks,
         );
-        let mut completions = Vec::new();
-        let soon = driver.now().after(Duration::from_millis(5));
-        driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
-        for mut completion in completions {
-            let (part, token) = parse(completion.token);
+        turn_over(&mut route, &mut driver, |part, token, completion| {
             if is_write(part, token)
                 && let (Some(bytes), Some(buffer)) = (full_bytes, &mut completion.buffer)
             {
                 buffer.set_length(bytes);
             }
-            route.handle(part, token, completion, driver.now(), driver.wall_time());
-        }
+        });
     }
     assert!(rest_is_held, "a write came up short, and was gone on with");
     drop((route, driver));
@@ -285,16 +289,8 @@ fn a_cursor_never_counts_part_of_a_record() {
         let wall = driver.wall_time();
         let mut submit = |part, token, op| driver.submit(number(part, token), op);
         route.pump(now, wall, &mut submit, &mut acks);
-        let mut completions = Vec::new();
-        let soon = driver.now().after(Duration::from_millis(5));
-        driver.poll(Wait::Until(soon), &mut completions).expect("the simulated driver works");
-        for completion in completions {
-            let (part, token) = parse(completion.token);
-            route.handle(part, token, completion, driver.now(), driver.wall_time());
-        }
+        turn_over(&mut route, &mut driver, |_, _, _| ());
     }
     assert!(route.is_drained(), "{:?}", route.status());
-    let bytes = run.world.file_bytes(Path::new("/out/out.log")).expect("the file");
-    let expected: String = (0..run.submitted).map(|sent| line(sent) + "\n").collect();
-    assert!(bytes == expected.as_bytes(), "{}", String::from_utf8_lossy(&bytes));
+    run.assert_file_holds_each_line_once();
 }
