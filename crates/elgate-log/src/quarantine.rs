@@ -31,25 +31,37 @@ pub(crate) fn copy(
     if existing.iter().any(|entry| target.ends_with(&entry.name)) {
         return Ok(target);
     }
+    let source = file.path.clone();
+    let mut read = |at, bytes| Ok(file.read(platform, at, bytes).at("read", &source)?.to_vec());
+    write(platform, &folder, &target, range, &mut read)?;
+    Ok(target)
+}
+
+/// Writes a range, as `read` yields it in pieces (nothing at its end), to `target` in the
+/// quarantine folder: whole and durable when this returns, or not there.
+pub(crate) fn write(
+    platform: &dyn Platform,
+    folder: &Path,
+    target: &Path,
+    range: &Range<u64>,
+    read: &mut dyn FnMut(u64, usize) -> Result<Vec<u8>, IoFault>,
+) -> Result<(), IoFault> {
     let unfinished = folder.join("copy.unfinished");
     let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
     let copy = platform.open(&unfinished, options).at("create", &unfinished)?;
     platform.set_size(&copy, 0).at("truncate", &unfinished)?;
     let mut at = range.start;
     while at < range.end {
-        let piece = (range.end - at).min(PIECE_BYTES);
-        let source = file.path.clone();
-        let bytes = file.read(platform, at, piece as usize).at("read", &source)?;
+        let bytes = read(at, (range.end - at).min(PIECE_BYTES) as usize)?;
         if bytes.is_empty() {
             break;
         }
-        platform.write_at(&copy, at - range.start, bytes, false).at("write", &unfinished)?;
+        platform.write_at(&copy, at - range.start, &bytes, false).at("write", &unfinished)?;
         at += bytes.len() as u64;
     }
     platform.sync(&copy).at("sync", &unfinished)?;
-    platform.rename(&unfinished, &target).at("rename a copy to", &target)?;
-    platform.sync_directory(&folder).at("sync", &folder)?;
-    Ok(target)
+    platform.rename(&unfinished, target).at("rename a copy to", target)?;
+    platform.sync_directory(folder).at("sync", folder)
 }
 
 /// Removes a segment's leftover, whatever became of it.

@@ -180,23 +180,8 @@ impl Image {
             name.push(format!(".{number}"));
             target = PathBuf::from(name);
         }
-        let unfinished = folder.join("copy.unfinished");
-        let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
-        let copy = platform.open(&unfinished, options).at("create", &unfinished)?;
-        platform.set_size(&copy, 0).at("truncate", &unfinished)?;
-        let mut at = range.start;
-        while at < range.end {
-            let piece = (range.end - at).min(WINDOW_BYTES as u64) as usize;
-            let bytes = self.read(platform, at, piece)?;
-            if bytes.is_empty() {
-                break;
-            }
-            platform.write_at(&copy, at - range.start, bytes, false).at("write", &unfinished)?;
-            at += bytes.len() as u64;
-        }
-        platform.sync(&copy).at("sync", &unfinished)?;
-        platform.rename(&unfinished, &target).at("rename a copy to", &target)?;
-        platform.sync_directory(&folder).at("sync", &folder)?;
+        let mut read = |at, bytes| Ok(self.read(platform, at, bytes)?.to_vec());
+        quarantine::write(platform, &folder, &target, &range, &mut read)?;
         Ok(target)
     }
 
