@@ -152,28 +152,31 @@ impl Client {
         self.lanes.iter().map(|lane| lane.outstanding()).sum()
     }
 
-    /// Whether a submission like the last refused one would find room now.
+    /// Whether a submission to the route, as large as the last one refused, would find room now.
     #[must_use]
-    pub fn space_available(&self) -> bool {
-        self.watch.has_space()
+    pub fn space_available(&self, route: RouteHandle) -> bool {
+        let route = self.routes.get(route);
+        route.is_some_and(|route| self.watch.has_space(route.lane, &route.name))
     }
 
-    /// Rings the doorbell once there is room.
-    pub fn notify_space(&self) {
-        self.watch.watch_space();
-    }
-
-    /// Waits until there is room, at most `timeout` per ring. Whether there is. While 2,048
-    /// submissions await acknowledgement it waits for one instead: drain it.
-    pub fn wait_for_space(&self, timeout: Duration) -> bool {
-        for lane in &self.lanes {
-            if !lane.window_open() {
-                self.wait_acks(timeout);
-            } else if let Some(producer) = lane.producer() {
-                producer.wait_for_space(timeout);
-            }
+    /// Rings the doorbell once there is room for a submission to the route.
+    pub fn notify_space(&self, handle: RouteHandle) {
+        if let Some(route) = self.routes.get(handle) {
+            self.watch.watch_space(handle, route.lane, &route.name);
         }
-        self.space_available()
+    }
+
+    /// Waits until there is room for a submission to the route, at most `timeout`. Whether there is.
+    /// While 2,048 submissions await acknowledgement it waits for one instead: drain it.
+    pub fn wait_for_space(&self, handle: RouteHandle, timeout: Duration) -> bool {
+        let Some(route) = self.routes.get(handle) else { return false };
+        let lane = &self.lanes[route.lane];
+        if !lane.window_open() {
+            self.wait_acks(timeout);
+        } else if let Some(producer) = lane.producer() {
+            producer.wait_for_space(&route.name, timeout);
+        }
+        self.space_available(handle)
     }
 
     /// How far the sink of a route has come: every record up to this LSN has been delivered. `None`

@@ -32,7 +32,8 @@ pub(crate) struct Watch {
 struct State {
     heads: BTreeMap<RouteHandle, HeadView>,
     delivered: BTreeMap<RouteHandle, Watched>,
-    space: bool,
+    /// Routes whose next submission is to find room, and their lanes.
+    space: BTreeMap<RouteHandle, (usize, RouteName)>,
     closed: bool,
     thread: Option<(u32, JoinHandle<()>)>,
 }
@@ -75,18 +76,17 @@ impl Watch {
         self.start(state);
     }
 
-    /// Rings once there is room in every lane.
-    pub(crate) fn watch_space(self: &Arc<Self>) {
+    /// Rings once a submission to the route would find room.
+    pub(crate) fn watch_space(self: &Arc<Self>, route: RouteHandle, lane: usize, name: &RouteName) {
         let mut state = self.lock();
-        state.space = true;
+        state.space.insert(route, (lane, name.clone()));
         self.start(state);
     }
 
-    /// Whether a submission would find room in every lane now.
-    pub(crate) fn has_space(&self) -> bool {
-        self.lanes.iter().all(|lane| {
-            lane.window_open() && lane.producer().is_none_or(|producer| producer.has_space())
-        })
+    /// Whether a submission to the route would find room now.
+    pub(crate) fn has_space(&self, lane: usize, name: &RouteName) -> bool {
+        let lane = &self.lanes[lane];
+        lane.window_open() && lane.producer().is_none_or(|producer| producer.has_space(name))
     }
 
     /// Ends the thread.
@@ -128,7 +128,7 @@ impl Watch {
         let mut looks = 0_u32;
         let mut state = self.lock();
         while !state.closed {
-            if state.delivered.is_empty() && !state.space {
+            if state.delivered.is_empty() && state.space.is_empty() {
                 let waited = self.changed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -138,16 +138,19 @@ impl Watch {
                 state.heads.clear();
             }
             let mut ring = self.look_at_deliveries(&mut state);
-            let space_wanted = state.space;
+            let wanted = std::mem::take(&mut state.space);
             drop(state);
             // Looked at without our lock: lanes have their own.
-            let space_found = space_wanted && self.has_space();
-            ring |= space_found;
-            if ring {
-                self.bell.ring();
-            }
+            let (found, missing): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                wanted.into_iter().partition(|(_, (lane, name))| self.has_space(*lane, name));
+            ring |= !found.is_empty();
             state = self.lock();
-            state.space &= !space_found;
+            state.space.extend(missing);
+            if ring {
+                drop(state);
+                self.bell.ring();
+                state = self.lock();
+            }
             let waited = self.changed.wait_timeout(state, LOOK_EVERY);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

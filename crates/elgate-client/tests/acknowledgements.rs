@@ -95,18 +95,18 @@ fn the_window_is_bounded_and_opens_by_draining() {
         // The ring holds 1,020 slots; the window, twice that.
         if let Err(error) = client.submit(handle, &[b"x"]) {
             assert_eq!(error.code(), ErrorCode::Backpressure);
-            assert!(!client.space_available());
+            assert!(!client.space_available(handle));
             refused += 1;
             while !daemon.serve(0).is_empty() {}
-            assert!(client.wait_for_space(LONG));
+            assert!(client.wait_for_space(handle, LONG));
         }
     }
     assert!(refused > 0, "the ring was never full");
     while !daemon.serve(0).is_empty() {}
     assert!(matches!(client.submit(handle, &[b"x"]), Err(SubmitError::Backpressure)));
-    assert!(!client.space_available());
+    assert!(!client.space_available(handle));
     assert_eq!(drain(&client, 2_048).len(), 2_048);
-    assert!(client.space_available());
+    assert!(client.space_available(handle));
     client.submit(handle, &[b"x"]).expect("taken");
 }
 
@@ -118,7 +118,7 @@ fn space_is_announced_by_the_doorbell() {
     while other.submit(handle, &[b"x"]).is_ok() {}
     let own = client.route(&route("b"));
     assert!(matches!(client.submit(own, &[b"x"]), Err(SubmitError::Backpressure)));
-    client.notify_space();
+    client.notify_space(own);
     daemon.serve(0);
     assert!(client.wait_acks(LONG), "nothing of ours was acknowledged, and yet the bell rings");
     client.submit(own, &[b"x"]).expect("taken");

@@ -44,7 +44,3 @@ pub use status::{
 };
 pub use topology::{Core, Topology};
 pub use world::{OsWorld, RunningShard, ShardEnd, World};
-
-/// A ring with more slots taken than this no longer waits for a parked log: the other routes need
-/// the room. Half of a ring.
-const RING_PRESSURE_SLOTS: u64 = 512;

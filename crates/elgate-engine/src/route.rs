@@ -16,14 +16,19 @@ use elgate_log::{LogEvent, LogWriter, SourceSpan};
 use elgate_types::{ErrorCode, Level, Lsn, Monotonic, RouteName, WallTime, kill_site, mark};
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 mod accept;
 mod report;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use accept::{Acknowledgement, Incoming};
+pub(crate) use accept::{Acknowledgement, Incoming, Verdict};
 use accept::{Held, Unacknowledged};
+
+/// How long a log may keep submissions waiting before they are in the way of other routes: a device
+/// that hangs says nothing.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// Which part of a route an operation belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,10 @@ pub(crate) struct Route {
     log_closing: bool,
     unacknowledged: VecDeque<Unacknowledged>,
     held: VecDeque<Held>,
+    /// Since when submissions wait for their log without any progress.
+    waiting_since: Option<Monotonic>,
+    /// Whether producers are asked to wait.
+    pub(crate) is_closed_to_producers: bool,
     /// Submissions found in the log at start-up, by ring and position.
     replayed: HashMap<(u64, u64), SourceSpan>,
     flush_waiters: Vec<(Lsn, SyncSender<()>)>,
@@ -85,6 +94,8 @@ impl Route {
             log_closing: false,
             unacknowledged: VecDeque::new(),
             held: VecDeque::new(),
+            waiting_since: None,
+            is_closed_to_producers: false,
             replayed,
             flush_waiters: Vec::new(),
             parked: None,
@@ -118,7 +129,12 @@ impl Route {
         while let Some((token, op)) = self.log.poll_op(now) {
             submit(Part::Log, token, op);
         }
+        let before = acknowledgements.len();
         self.take_log_events(wall, acknowledgements);
+        let waits = !(self.unacknowledged.is_empty() && self.held.is_empty());
+        if !waits || acknowledgements.len() > before || self.waiting_since.is_none() {
+            self.waiting_since = waits.then_some(now);
+        }
         self.answer_flushes();
         self.pump_sink(now, wall, submit);
     }
@@ -359,8 +375,8 @@ impl Route {
     /// Whether a route that is to be removed may go though its log is parked: nothing is under way,
     /// and everybody who waited has been told that the outcome is unknown.
     pub(crate) fn is_given_up(&mut self, acknowledgements: &mut Vec<Acknowledgement>) -> bool {
-        self.shed(acknowledgements);
-        self.is_parked() && self.drop_retired_sink() && self.log.is_quiet()
+        self.give_up(acknowledgements);
+        self.parked.is_some() && self.drop_retired_sink() && self.log.is_quiet()
     }
 
     /// Whether the sink wants this record next.
@@ -385,8 +401,16 @@ impl Route {
         (self.log.next_lsn().0 - 1).saturating_sub(delivered.0)
     }
 
-    pub(crate) fn is_parked(&self) -> bool {
-        self.parked.is_some()
+    /// Whether what it holds in the rings may stay there for long: its log cannot be written, or
+    /// does not answer.
+    pub(crate) fn is_stuck(&self, now: Monotonic) -> bool {
+        let waits_long = self.waiting_since.is_some_and(|since| now.since(since) >= STUCK_AFTER);
+        self.parked.is_some() || waits_long
+    }
+
+    /// Whether producers that were asked to wait may go on.
+    pub(crate) fn takes_again(&self, now: Monotonic) -> bool {
+        self.held.is_empty() && !self.is_stuck(now)
     }
 
     pub(crate) fn note(&mut self, wall: WallTime, code: ErrorCode, message: String) {

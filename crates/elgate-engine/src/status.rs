@@ -91,6 +91,8 @@ pub struct RingStatus {
     pub used_slots: u64,
     /// Slots it has.
     pub slots: u64,
+    /// Submissions that wait for a stuck log outside of their slots.
+    pub set_aside: u64,
     /// Producers attached.
     pub participants: u64,
     /// Submissions taken so far.
@@ -101,7 +103,8 @@ pub struct RingStatus {
     pub aborted_total: u64,
     /// Times the ring was replaced because its words made no sense.
     pub replaced_total: u64,
-    /// Why a ring that was given up could not be replaced so far. It is tried every second.
+    /// Why a ring that was given up could not be replaced so far, or what waits for a stuck log not
+    /// be set aside. It is tried every second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }

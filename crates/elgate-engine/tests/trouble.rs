@@ -181,3 +181,97 @@ fn a_ring_whose_name_is_gone_is_replaced() {
     });
     engine.close(Duration::from_secs(5)).expect("closes");
 }
+
+/// Submits records of 64 KiB that begin with a number, until the route takes no more.
+fn crowd(
+    client: &elgate_client::Client,
+    route: &str,
+    numbers: &mut std::ops::RangeFrom<u32>,
+) -> u32 {
+    let handle = client.route(&name(route));
+    let mut taken = 0;
+    eventually("producers are asked to wait", || {
+        loop {
+            let mut record = vec![b'x'; 64 * 1024];
+            record[..4].copy_from_slice(&numbers.start.to_le_bytes());
+            if client.submit(handle, &[&record]).is_err() {
+                break;
+            }
+            numbers.next();
+            taken += 1;
+        }
+        // Refused because the ring is full, or because the route is closed.
+        !client.space_available(handle) && client.space_available(client.route(&name("other")))
+    });
+    taken
+}
+
+#[test]
+fn a_parked_log_keeps_what_was_accepted_and_leaves_the_ring_to_the_others() {
+    let place = Place::new();
+    let routes = || json!({ "stuck": keep(), "other": keep() });
+    let engine = place.open(routes());
+    let client = place.client();
+    append(&client, "stuck", &["the first"]);
+    let obstacle = forbid_segments(&place, "stuck");
+    let mut numbers = 0..;
+    let taken = crowd(&client, "stuck", &mut numbers);
+    assert!(taken > 32, "more than half of the ring: {taken}");
+    let rings = |engine: &Engine| engine.status().expect("a status").shards[0].rings[0].clone();
+    eventually("the ring is free for others", || rings(&engine).used_slots < 512);
+    assert!(rings(&engine).set_aside > 0);
+    // The whole ring turns over, several times.
+    let other: Vec<String> = (0..3_000).map(|index| format!("{index}")).collect();
+    let others: Vec<&str> = other.iter().map(String::as_str).collect();
+    assert!(append(&client, "other", &others).iter().all(Result::is_ok));
+    // Nobody has been told anything else about what was accepted, and this process ends.
+    let mut answers = Vec::new();
+    client.drain(&mut answers);
+    assert!(answers.iter().all(|answer| answer.status.is_none()), "{answers:?}");
+    engine.close(Duration::from_millis(1)).expect("closes");
+
+    std::fs::remove_dir_all(obstacle).expect("out of the way");
+    let engine = place.open(routes());
+    eventually("all that was accepted is durable", || {
+        client.drain(&mut answers);
+        client.outstanding() == 0
+    });
+    assert!(answers.iter().all(|answer| answer.status.is_none()));
+    let of_stuck =
+        answers.iter().filter(|one| client.route_name(one.route) == Some(&name("stuck")));
+    assert_eq!(of_stuck.count() as u32, taken);
+    assert_eq!(rings(&engine).set_aside, 0);
+    engine.close(Duration::from_secs(5)).expect("closes");
+    let mut reader = elgate_log::LogReader::open(
+        std::sync::Arc::new(elgate_io::OsPlatform::new()),
+        &place.path("data/stuck"),
+        elgate_log::ReadFrom::Lsn(Lsn(2)),
+    )
+    .expect("opens");
+    let mut found = Vec::new();
+    while let elgate_log::ReadBatch::Records(batch) = reader.next_batch().expect("reads") {
+        let number = |payload: &[u8]| u32::from_le_bytes(payload[..4].try_into().expect("four"));
+        found.extend(batch.records().map(|record| number(record.payload)));
+    }
+    assert_eq!(found, (0..taken).collect::<Vec<u32>>(), "each once, in order");
+}
+
+#[test]
+fn a_parked_log_that_comes_back_takes_what_waited_and_opens_its_route() {
+    let place = Place::new();
+    let engine = place.open(json!({ "stuck": keep(), "other": keep() }));
+    let client = place.client();
+    append(&client, "stuck", &["the first"]);
+    let obstacle = forbid_segments(&place, "stuck");
+    let taken = crowd(&client, "stuck", &mut (0..));
+    std::fs::remove_dir_all(obstacle).expect("out of the way");
+    let handle = client.route(&name("stuck"));
+    eventually("the route is open again", || client.space_available(handle));
+    assert!(
+        append(&client, "stuck", &["the last"])[0]
+            .is_ok_and(|lsn| lsn == Lsn(u64::from(taken) + 2))
+    );
+    let ring = engine.status().expect("a status").shards[0].rings[0].clone();
+    assert_eq!((ring.set_aside, ring.trouble), (0, None));
+    engine.close(Duration::from_secs(5)).expect("closes");
+}

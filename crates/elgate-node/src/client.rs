@@ -166,16 +166,16 @@ impl NativeClient {
         u32::try_from(self.client.outstanding()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a submission would find room now.
+    /// Whether a submission to the route would find room now.
     #[napi]
-    pub fn space_available(&self) -> bool {
-        self.client.space_available()
+    pub fn space_available(&self, route: u32) -> bool {
+        self.client.space_available(RouteHandle::from_index(route))
     }
 
-    /// Rings the doorbell once there is room.
+    /// Rings the doorbell once there is room for a submission to the route.
     #[napi]
-    pub fn notify_space(&self) {
-        self.client.notify_space();
+    pub fn notify_space(&self, route: u32) {
+        self.client.notify_space(RouteHandle::from_index(route));
     }
 
     /// Detaches. Submissions without an acknowledgement are still carried out.

@@ -11,16 +11,18 @@
 
 use crate::ack_writer::AckWriters;
 use crate::acks::Completion;
-use crate::error::RingPoisoned;
-use crate::layout::{SLOTS, slot_index};
+use crate::aside::{Aside, Copied, Sender};
+use crate::error::{RingError, RingPoisoned};
+use crate::layout::{PARTICIPANT_COUNT, SLOTS, slot_index};
 use crate::mapping::{RingMap, RingOptions};
 use crate::message::{Header, Kind};
+use crate::participant::ParticipantWord;
 use crate::process::ProcessIdentity;
 use crate::protocol::{self, Peek, Shared};
 use crate::submission::Submission;
 use crate::sync::Ordering;
 use elgate_io::{FutexWord, futex};
-use elgate_types::{ErrorCode, Level, Lsn, kill_site, seeded_bug};
+use elgate_types::{ErrorCode, Level, Lsn, kill_site, mark, seeded_bug};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,6 +42,10 @@ pub struct Consumer {
     pub(crate) pending: Box<[Pending]>,
     pub(crate) in_flight: usize,
     pub(crate) poisoned: Option<RingPoisoned>,
+    /// What was taken out of its slots before it was finished.
+    pub(crate) aside: Aside,
+    /// Marks of the routes that are closed to producers.
+    pub(crate) closed: Vec<u64>,
     pub(crate) counters: Counters,
     pub(crate) scratch: Vec<u8>,
 }
@@ -72,9 +78,10 @@ pub(crate) struct Counters {
 pub const SLEEPING: u32 = 1;
 
 impl Consumer {
-    /// Looks at up to `max` submissions from the read position on, and calls `take` with each valid
-    /// one, in order. Invalid ones are completed with `SlotCorrupt`; those of dead producers and
-    /// padding are skipped. Returns how many were handed over.
+    /// Looks at up to `max` submissions, those that an earlier consumer had set aside first, then
+    /// from the read position on, and calls `take` with each valid one, in order. Invalid ones are
+    /// completed with `SlotCorrupt`; those of dead producers and padding are skipped. Returns how
+    /// many were handed over.
     ///
     /// # Errors
     /// [`RingPoisoned`] if a word makes no sense; [replace](Self::replace) the ring. What was taken
@@ -84,7 +91,7 @@ impl Consumer {
         max: usize,
         take: &mut dyn FnMut(&Submission<'_>),
     ) -> Result<usize, RingPoisoned> {
-        let (mut taken, mut skipped) = (0, 0);
+        let (mut taken, mut skipped) = (self.take_aside(max, take), 0);
         while taken + skipped < max && self.poisoned.is_none() && self.unread_slots() > 0 {
             match protocol::peek(&*self.ring, self.read) {
                 Peek::Empty | Peek::Claimed { .. } => break,
@@ -116,6 +123,42 @@ impl Consumer {
             Some(poisoned) if taken == 0 => Err(poisoned),
             _ => Ok(taken),
         }
+    }
+
+    /// Hands over what an earlier consumer had set aside.
+    fn take_aside(&mut self, max: usize, take: &mut dyn FnMut(&Submission<'_>)) -> usize {
+        let mut taken = 0;
+        while taken < max
+            && let Some(Copied { sender, header, body_bytes }) =
+                self.aside.next_unread(&mut self.scratch)
+        {
+            self.hand_over(&sender, &header, body_bytes, take);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Hands over a submission that is valid and lies in the scratch buffer.
+    fn hand_over(
+        &mut self,
+        sender: &Sender,
+        header: &Header,
+        body_bytes: usize,
+        take: &mut dyn FnMut(&Submission<'_>),
+    ) {
+        let body = &self.scratch[..body_bytes];
+        let (route, body) = body.split_at(usize::from(header.route_bytes));
+        self.counters.taken += 1;
+        take(&Submission {
+            ring_id: sender.ring_id,
+            position: sender.position,
+            slots: u32::from(sender.run),
+            owner: sender.owner,
+            op_id: header.op_id,
+            route: std::str::from_utf8(route).expect("validated as a route name"),
+            record_count: header.record_count,
+            body,
+        });
     }
 
     /// Slots from the read position on that are not still held by what was taken a lap ago.
@@ -157,21 +200,17 @@ impl Consumer {
             self.ring.read_body(position, run, body);
             kind = header.validate(&fields, body);
         }
+        let ring_id = self.ring_id();
         match kind {
+            // An earlier consumer set it aside and died before it had released the slots.
+            Some(Kind::Append) if self.aside.holds(ring_id, position) => {
+                mark::hit("ring.found_aside");
+                self.settle(position);
+                false
+            }
             Some(Kind::Append) => {
-                let body = &self.scratch[..body_bytes];
-                let (route, body) = body.split_at(usize::from(header.route_bytes));
-                let route = std::str::from_utf8(route).expect("validated as a route name");
-                self.counters.taken += 1;
-                take(&Submission {
-                    position,
-                    slots: u32::from(run),
-                    owner,
-                    op_id: header.op_id,
-                    route,
-                    record_count: header.record_count,
-                    body,
-                });
+                let sender = Sender { ring_id, position, run, owner, incarnation: 0 };
+                self.hand_over(&sender, &header, body_bytes, take);
                 true
             }
             Some(Kind::Padding) => {
@@ -187,7 +226,7 @@ impl Consumer {
                     status: Some(ErrorCode::SlotCorrupt),
                     level: Level::Accepted,
                 };
-                self.finish(self.ring_id(), position, completion);
+                self.finish(ring_id, position, completion);
                 false
             }
         }
@@ -198,11 +237,57 @@ impl Consumer {
     /// [`publish_completions`](Self::publish_completions), the slots are free after the next
     /// [`release`](Self::release). What belongs to another ring (a replaced one) is ignored.
     pub fn finish(&mut self, ring_id: u64, position: u64, completion: Completion) {
-        if ring_id == self.ring_id()
-            && let Some(owner) = self.settle(position)
-        {
+        let here = ring_id == self.ring_id();
+        if here && let Some(owner) = self.settle(position) {
             self.acks.post(&self.ring, owner, position, completion);
+        } else if let Some(sender) = self.aside.finish(ring_id, position)
+            && here
+            && self.attachment(sender.owner) == Some(sender.incarnation)
+        {
+            self.acks.post(&self.ring, sender.owner, position, completion);
         }
+    }
+
+    /// Moves a submission that was taken and cannot be finished for now out of the way: it keeps
+    /// its identity and will be finished like any other, but its slots are free after the next
+    /// [`release`](Self::release). It survives this process as it did in the ring. What is not there
+    /// (any more), or has been spoiled by its producer since, stays as it is.
+    ///
+    /// # Errors
+    /// [`RingError`]: there is no room for it. It keeps its slots.
+    pub fn set_aside(&mut self, ring_id: u64, position: u64) -> Result<(), RingError> {
+        let pending = self.pending[slot_index(position)];
+        let is_taken = pending.position == position && pending.stage == Stage::Taken;
+        if ring_id != self.ring_id() || !is_taken {
+            return Ok(());
+        }
+        let Pending { run, owner, .. } = pending;
+        let fields = self.ring.read_fields(position);
+        let header = Header::decode(&fields);
+        if !header.fits(run) {
+            return Ok(());
+        }
+        let mut body = vec![0; header.body_bytes as usize];
+        self.ring.read_body(position, run, &mut body);
+        if header.validate(&fields, &body) != Some(Kind::Append) {
+            return Ok(());
+        }
+        // Its place cannot have been freed: something of it is in the ring.
+        let incarnation = self.attachment(owner).unwrap_or_default();
+        let sender = Sender { ring_id, position, run, owner, incarnation };
+        self.aside.add(sender, &fields, &body)?;
+        self.settle(position);
+        Ok(())
+    }
+
+    /// The incarnation of whoever is attached at an index now.
+    fn attachment(&self, owner: u16) -> Option<u32> {
+        if owner == 0 || owner >= PARTICIPANT_COUNT {
+            return None;
+        }
+        // Pairs with the release store in `Seat::take`.
+        let word = ParticipantWord(self.ring.participant(owner).load(Ordering::Acquire));
+        word.is_attached().then(|| word.incarnation())
     }
 
     fn settle(&mut self, position: u64) -> Option<u16> {

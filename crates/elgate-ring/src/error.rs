@@ -102,8 +102,9 @@ impl RingError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
-    /// Not enough free slots right now.
-    #[error("the ring is full: wait for space, or slow down")]
+    /// Not enough free slots right now, or the route takes nothing for now because its log cannot be
+    /// written.
+    #[error("the ring has no room for this route: wait for space, or slow down")]
     Full,
     /// The records do not fit into one submission.
     #[error("{bytes} bytes do not fit into one submission (at most {bytes_max}): split them")]

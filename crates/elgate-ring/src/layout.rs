@@ -11,6 +11,7 @@
 //!  0x0200   space_sequence u32 (futex) │ space_waiting u32              full ring: producers wait
 //!  0x0280   daemon: epoch u64 │ pid u32 │ 0 │ start_time u64 │ pid_namespace u64
 //!  0x0400   data_dir: length u32, UTF-8 bytes (at most 1,020)
+//!  0x0800   closed_count u32, and from 0x0880 up to 128 words u64       routes that take nothing for now
 //!  0x2000   participants: 1,024 words u64                               index 0 is the consumer
 //!  0x4000   slot 0 │ slot 1 │ ... │ slot 1019
 //!
@@ -83,16 +84,21 @@ pub(crate) mod offset {
     pub(crate) const DAEMON_PID_NAMESPACE: usize = 0x0298;
     pub(crate) const DATA_DIR_BYTES: usize = 0x0400;
     pub(crate) const DATA_DIR: usize = 0x0404;
+    pub(crate) const CLOSED_COUNT: usize = 0x0800;
+    pub(crate) const CLOSED: usize = 0x0880;
     pub(crate) const PARTICIPANTS: usize = 0x2000;
 }
 
+/// Routes that can be closed at once.
+pub(crate) const CLOSED_MAX: usize = 128;
 /// Longest data directory path that fits, in bytes.
 pub(crate) const DATA_DIR_BYTES_MAX: usize = 1_020;
 
 const _: () = {
     assert!(SLOT_COUNT == 1_020);
     assert!(CONTROL_BYTES + SLOT_COUNT * SLOT_BYTES == RING_BYTES);
-    assert!(offset::DATA_DIR + DATA_DIR_BYTES_MAX <= offset::PARTICIPANTS);
+    assert!(offset::DATA_DIR + DATA_DIR_BYTES_MAX <= offset::CLOSED_COUNT);
+    assert!(offset::CLOSED + CLOSED_MAX * 8 <= offset::PARTICIPANTS);
     assert!(offset::PARTICIPANTS + PARTICIPANT_COUNT as usize * 8 <= CONTROL_BYTES);
     assert!(RUN_MAX as usize == limits::RING_RUN_SLOTS_MAX && RUN_MAX as usize * 2 < SLOT_COUNT);
     // One record of the largest size, its route name and its length fit in one run.

@@ -20,6 +20,7 @@
 //! | `producer.rs` | the producer |
 //! | `acks.rs`, `ack_writer.rs`, `ack_reader.rs` | completions, from Elgate to a participant |
 //! | `consumer.rs`, `submission.rs` | the consumer, and what it hands over |
+//! | `aside.rs`, `closed.rs` | what cannot be finished for now makes room; its route's producers wait |
 //! | `opening.rs` | creating, taking over and removing a ring |
 //! | `stats.rs` | what a consumer can say about its ring |
 //! | `liveness.rs` | dead producers |
@@ -45,6 +46,10 @@ mod ack_reader;
 mod ack_writer;
 #[cfg(not(loom))]
 mod acks;
+#[cfg(not(loom))]
+mod aside;
+#[cfg(not(loom))]
+mod closed;
 #[cfg(not(loom))]
 mod consumer;
 #[cfg(not(loom))]

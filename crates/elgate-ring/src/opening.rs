@@ -2,6 +2,7 @@
 
 use crate::ack_writer::AckWriters;
 use crate::acks::AckMap;
+use crate::aside::Aside;
 use crate::consumer::{Consumer, Counters, Pending};
 use crate::error::{RingError, RingPoisoned};
 use crate::files;
@@ -57,8 +58,9 @@ impl Consumer {
             }
             // Between opening and locking, a living consumer may have replaced the file.
             if ring.is_current() {
+                let aside = Aside::open(host, path)?;
                 ring.set_options(options);
-                return Ok(Self::adopt(ring, options.clone()));
+                return Ok(Self::adopt(ring, aside, options.clone()));
             }
         }
         let source = std::io::Error::other("it keeps being replaced by another process");
@@ -66,7 +68,7 @@ impl Consumer {
     }
 
     /// Takes over a ring whose byte 0 we have locked.
-    fn adopt(ring: RingMap, options: RingOptions) -> Self {
+    fn adopt(ring: RingMap, aside: Aside, options: RingOptions) -> Self {
         // Relaxed: the last consumer is dead, and only consumers write these two.
         let mut head = ring.head().load(Ordering::Relaxed);
         let epoch = ring.u64_at(offset::EPOCH).load(Ordering::Relaxed).wrapping_add(1);
@@ -87,7 +89,7 @@ impl Consumer {
         let identity = ring.host().identity();
         announce(&ring, &identity, epoch);
         futex::wake(ring.space_sequence(), u32::MAX);
-        Self {
+        let consumer = Self {
             ring: Arc::new(ring),
             options,
             identity,
@@ -98,12 +100,17 @@ impl Consumer {
             pending: vec![Pending::default(); SLOT_COUNT].into_boxed_slice(),
             in_flight: 0,
             poisoned,
+            aside,
+            closed: Vec::new(),
             counters: Counters::default(),
             scratch: Vec::new(),
-        }
+        };
+        // Whether a route takes anything is for this consumer to find out.
+        consumer.publish_closed();
+        consumer
     }
 
-    /// Ends the ring's life: removes the file if nothing is in it, for a ring that no later daemon
+    /// Ends the ring's life: removes the file if nothing is in it or set aside, for a ring that no later daemon
     /// is to find. Producers that are still attached see it given up. Returns whether it was
     /// removed.
     pub fn remove_if_empty(self) -> bool {
@@ -112,7 +119,7 @@ impl Consumer {
         // ring given up.
         fence(Ordering::SeqCst);
         let tail = self.ring.tail().load(Ordering::Acquire); // pairs with the tail CAS
-        if tail != self.head || !self.ring.is_current() {
+        if tail != self.head || !self.ring.is_current() || !self.aside.is_empty() {
             let given_up = u32::from(self.poisoned.is_some());
             self.ring.poisoned().store(given_up, Ordering::Relaxed);
             return false;
@@ -132,6 +139,7 @@ impl Consumer {
         self.pending.fill(Pending::default());
         self.in_flight = 0;
         self.poisoned = None;
+        self.publish_closed();
     }
 }
 

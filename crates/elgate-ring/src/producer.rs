@@ -2,6 +2,7 @@
 
 use crate::ack_reader::{AckReader, AckWaiter};
 use crate::acks::ENTRIES;
+use crate::closed::mark_of;
 use crate::error::{RingError, SubmitError};
 use crate::host::{Host, OsHost};
 use crate::layout::{
@@ -39,7 +40,7 @@ pub struct Producer {
     head_cache: AtomicU64,
     /// End of the last run this producer claimed; when the head is past it, nothing is left.
     claimed_end: AtomicU64,
-    /// Slots that the last refused submission needed.
+    /// Slots that the last submission needed that was refused for want of them.
     slots_wanted: AtomicU64,
     reader_taken: AtomicBool,
 }
@@ -134,6 +135,9 @@ impl Producer {
         if bytes > BODY_BYTES_MAX {
             return Err(SubmitError::TooLarge { bytes, bytes_max: BODY_BYTES_MAX });
         }
+        if self.is_closed(route) {
+            return Err(SubmitError::Full);
+        }
         let header = Header::append(op_id, route, record_count, bytes);
         let claim = if bytes <= FIRST_BODY_BYTES {
             self.write_one_slot(header, route, body)?
@@ -208,7 +212,7 @@ impl Producer {
             let claim = match claimed {
                 Ok(claim) => claim,
                 Err(ClaimError::Full) => {
-                    // Read by `wait_for_space`, a hint only.
+                    // Read by `has_space`, a hint only.
                     self.slots_wanted.store(u64::from(run), Ordering::Relaxed);
                     return Err(SubmitError::Full);
                 }
@@ -228,29 +232,37 @@ impl Producer {
         }
     }
 
-    /// Waits until there is room for what the last refused submission needed, at most `timeout`.
+    /// Waits until there is [room](Self::has_space) for a submission to `route`, at most `timeout`.
     /// `true`: there is, for now. `false`: the time was up, or the wait ended early; look whether
     /// the [consumer lives](Self::consumer_alive) and call again.
-    pub fn wait_for_space(&self, timeout: Duration) -> bool {
-        if self.has_space() {
+    pub fn wait_for_space(&self, route: &RouteName, timeout: Duration) -> bool {
+        if self.has_space(route) {
             return true;
         }
         let sequence = protocol::prepare_space_wait(&*self.ring);
-        if !self.has_space() && !self.poisoned() {
+        if !self.has_space(route) && !self.poisoned() {
             futex::wait(self.ring.space_sequence(), sequence, Some(timeout));
         }
-        self.has_space()
+        self.has_space(route)
     }
 
-    /// Whether there is room for what the last refused submission needed.
+    /// Whether the route takes something at all, and there is room for as much as the last
+    /// submission needed that was refused.
     #[must_use]
-    pub fn has_space(&self) -> bool {
+    pub fn has_space(&self, route: &RouteName) -> bool {
         let wanted = self.slots_wanted.load(Ordering::Relaxed); // a hint; pairs with `claim`
         let head = self.ring.head().load(Ordering::Acquire); // pairs with `advance_head`
         let tail = self.ring.tail().load(Ordering::Acquire); // pairs with the tail CAS
         let to_end = SLOTS - tail % SLOTS;
         let needed = if wanted > to_end { wanted + to_end } else { wanted };
-        tail.wrapping_sub(head) <= SLOTS - needed
+        tail.wrapping_sub(head) <= SLOTS - needed && !self.is_closed(route)
+    }
+
+    /// Whether a route takes nothing for now, because its log cannot be written.
+    fn is_closed(&self, route: &RouteName) -> bool {
+        // Relaxed: a route that is being closed takes what is on its way.
+        self.ring.u32_at(offset::CLOSED_COUNT).load(Ordering::Relaxed) != 0
+            && self.ring.is_closed(mark_of(route))
     }
 
     /// The one reader of this producer's completions. `None` once it has been handed out.

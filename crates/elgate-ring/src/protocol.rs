@@ -284,8 +284,15 @@ pub fn is_released<S: Shared>(shared: &S, position: u64) -> bool {
 pub fn advance_head<S: Shared>(shared: &S, head: u64) -> bool {
     // Pairs with the acquire load in `has_room`.
     shared.head().store(head, Ordering::Release);
-    // Pairs with the fence in `prepare_space_wait`: either the waiter's last look sees the new
-    // head, or we see its flag.
+    announce_space(shared)
+}
+
+/// After something was published that a waiting producer looks for. `true`: somebody waits and is
+/// for the caller to wake.
+#[must_use]
+pub fn announce_space<S: Shared>(shared: &S) -> bool {
+    // Pairs with the fence in `prepare_space_wait`: either the waiter's last look sees the news, or
+    // we see its flag.
     fence(Ordering::SeqCst);
     if !take_flag(shared.space_waiting()) {
         return false;

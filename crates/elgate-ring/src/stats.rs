@@ -24,6 +24,8 @@ pub struct RingStats {
     pub slots: u64,
     /// Submissions taken and not yet finished.
     pub in_flight: usize,
+    /// Submissions set aside and not yet finished.
+    pub set_aside: usize,
     /// Attached participants.
     pub participants: usize,
     /// Submissions taken.
@@ -53,9 +55,10 @@ impl Consumer {
             used_slots: self.used_slots(),
             slots: SLOTS,
             in_flight: self.in_flight,
+            set_aside: self.aside.len(),
             participants: self.attached().count(),
             taken: self.counters.taken,
-            corrupt: self.counters.corrupt,
+            corrupt: self.counters.corrupt + self.aside.damaged(),
             aborted: self.counters.aborted,
             completions_waiting: self.acks.backlog(),
             completions_dropped: self.acks.dropped(),

@@ -5,7 +5,9 @@ use crate::message::{Records, records};
 /// A validated submission, borrowed from the consumer's own copy of it.
 #[derive(Debug)]
 pub struct Submission<'a> {
-    /// Where it lies; names it in [`Consumer::finish`].
+    /// The ring that it was sent on. An earlier one than the consumer's, if it was set aside there.
+    pub ring_id: u64,
+    /// Where it lies, or lay, in that ring; both name it in [`Consumer::finish`].
     pub position: u64,
     /// How many slots it takes.
     pub slots: u32,
@@ -21,18 +23,6 @@ pub struct Submission<'a> {
 }
 
 impl<'a> Submission<'a> {
-    /// A submission put together again from what was kept of one. `body` as [`Self::body`] gave it.
-    #[must_use]
-    pub fn from_parts(
-        position: u64,
-        op_id: u64,
-        record_count: u32,
-        route: &'a str,
-        body: &'a [u8],
-    ) -> Self {
-        Self { position, slots: 0, owner: 0, op_id, route, record_count, body }
-    }
-
     /// The payloads, in order.
     #[must_use]
     pub fn records(&self) -> Records<'a> {

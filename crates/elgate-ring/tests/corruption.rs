@@ -166,7 +166,7 @@ fn a_scribbled_tail_or_head_stops_nobody_for_ever() {
         // The producer gets an answer, whatever it is; it does not spin.
         let answer = producer.submit(&route("a"), 2, &[b"x"]);
         let _ = producer.submit(&route("a"), 3, &[&[0; 9_000]]);
-        let _ = producer.wait_for_space(std::time::Duration::ZERO);
+        let _ = producer.wait_for_space(&route("a"), std::time::Duration::ZERO);
         if offset == HEAD {
             // The consumer never reads the shared head; its next release puts it right.
             finish(&mut consumer, &taken);

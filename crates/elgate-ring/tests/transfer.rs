@@ -182,7 +182,7 @@ fn threads_and_producers_share_a_ring() {
                     let sent = payload(op_id as usize, index * 37 % 13_000);
                     while let Err(error) = producer.submit(&route("r"), op_id, &[&sent]) {
                         assert_eq!(error, SubmitError::Full);
-                        producer.wait_for_space(std::time::Duration::from_secs(1));
+                        producer.wait_for_space(&route("r"), std::time::Duration::from_secs(1));
                     }
                 }
                 running.fetch_sub(1, Ordering::Release);

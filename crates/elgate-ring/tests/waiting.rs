@@ -19,7 +19,7 @@ fn a_full_ring_refuses_and_takes_again_after_release() {
         producer.submit(&route("a"), op_id, &[b"x"]).expect("room");
     }
     assert_eq!(producer.submit(&route("a"), 9_999, &[b"x"]), Err(SubmitError::Full));
-    assert!(!producer.has_space());
+    assert!(!producer.has_space(&route("a")));
     let taken = pop_all(&mut consumer);
     assert_eq!(taken.len(), SLOTS);
     assert!(pop_all(&mut consumer).is_empty(), "a whole lap is taken, nothing is taken twice");
@@ -28,7 +28,7 @@ fn a_full_ring_refuses_and_takes_again_after_release() {
     finish(&mut consumer, &taken[1..]);
     assert_eq!(producer.submit(&route("a"), 9_999, &[b"x"]), Err(SubmitError::Full));
     finish(&mut consumer, &taken[..1]);
-    assert!(producer.has_space());
+    assert!(producer.has_space(&route("a")));
     producer.submit(&route("a"), 9_999, &[b"x"]).expect("room");
     assert_eq!(pop_all(&mut consumer)[0].op_id, 9_999);
 }
@@ -46,9 +46,9 @@ fn a_large_submission_waits_for_enough_room_with_its_padding() {
     let taken = pop_all(&mut consumer);
     finish(&mut consumer, &taken[..244]);
     assert_eq!(producer.submit(&route("a"), 5_000, &[&large]), Err(SubmitError::Full));
-    assert!(!producer.wait_for_space(Duration::ZERO));
+    assert!(!producer.wait_for_space(&route("a"), Duration::ZERO));
     finish(&mut consumer, &taken[244..245]);
-    assert!(producer.wait_for_space(Duration::ZERO));
+    assert!(producer.wait_for_space(&route("a"), Duration::ZERO));
     producer.submit(&route("a"), 5_000, &[&large]).expect("room");
     finish(&mut consumer, &taken[245..]);
     let last = pop_all(&mut consumer);
@@ -70,7 +70,7 @@ fn a_waiting_producer_is_woken_by_release() {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             barrier.wait();
-            producer.wait_for_space(LONG)
+            producer.wait_for_space(&route("a"), LONG)
         });
         barrier.wait();
         let taken = pop_all(&mut consumer);
@@ -95,7 +95,7 @@ fn a_sleeping_consumer_misses_nothing() {
         let sender = scope.spawn(|| {
             for op_id in 0..COUNT {
                 while producer.submit(&route("a"), op_id, &[b"x"]).is_err() {
-                    producer.wait_for_space(LONG);
+                    producer.wait_for_space(&route("a"), LONG);
                 }
                 if op_id % 16 == 0 {
                     std::thread::yield_now();

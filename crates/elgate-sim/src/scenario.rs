@@ -66,7 +66,7 @@ impl Scenario {
             submissions: dice.between(20, if bulk { 60 } else { 220 }),
             bulk,
             faults: faults(dice, damage),
-            perils: perils(dice, damage),
+            perils: perils(dice, damage, bulk),
         }
     }
 }
@@ -185,7 +185,7 @@ fn faults(dice: &mut Dice, damage: bool) -> FaultPlan {
     }
 }
 
-fn perils(dice: &mut Dice, damage: bool) -> Perils {
+fn perils(dice: &mut Dice, damage: bool, bulk: bool) -> Perils {
     let mut rate = |chance: u64, most: u64| match dice.of(chance) {
         true => dice.between(1, most),
         false => 0,
@@ -195,7 +195,8 @@ fn perils(dice: &mut Dice, damage: bool) -> Perils {
         producer_kill: rate(400, 6),
         power_cut: rate(500, 4),
         producer_stall: rate(200, 30),
-        no_space: rate(200, 5),
+        // Large submissions fill half of a ring while a log waits for space.
+        no_space: if bulk { rate(700, 30) } else { rate(200, 5) },
         rot: if damage { rate(600, 6) } else { 0 },
         wall_jump: rate(200, 5),
         mood: rate(500, 20),

@@ -12,6 +12,7 @@ pub const ALL: &[&str] = &[
     "cut-acknowledged-rot",
     "deliver-what-is-only-visible",
     "forget-epoch-and-torn-tail",
+    "forget-what-was-set-aside",
     "ignore-short-writes",
     "reclaim-by-time",
     "recycle-without-a-new-header",

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { ElgateError } from '../src/errors.js';
 import { Elgate } from '../src/library/elgate.js';
-import { QUEUE_BYTES_MAX } from '../src/library/producer.js';
+import { ROUTE_QUEUE_BYTES_MAX } from '../src/library/producer.js';
 import { provideBinding } from '../src/native/load.js';
 import { FakeMachine } from './support/fake-binding.js';
 import { nativeError } from './support/fake-ring.js';
@@ -180,7 +180,7 @@ test.serial('what queues is bounded: beyond that, append rejects and nothing is 
   machine.ring.capacity = 0;
   const large = Buffer.alloc(1_000_000);
   const outcomes: Promise<unknown>[] = [];
-  for (let bytes = 0; bytes < QUEUE_BYTES_MAX + 5_000_000; bytes += large.length) {
+  for (let bytes = 0; bytes < ROUTE_QUEUE_BYTES_MAX + 5_000_000; bytes += large.length) {
     outcomes.push(
       a.append(large).then(
         (receipt) => receipt.lsn,
@@ -197,6 +197,28 @@ test.serial('what queues is bounded: beyond that, append rejects and nothing is 
     results.slice(0, -refused),
     Array.from({ length: results.length - refused }, (_, index) => index + 1),
   );
+});
+
+test.serial('a route that takes nothing for now does not hold up another one', async (t) => {
+  const { gate, machine } = await openFake(t);
+  const [a, b] = [gate.route('a'), gate.route('b')];
+  machine.ring.parked.add('a');
+  const stuck = a.append('1');
+  t.false(a.post('2'));
+  const room = a.drained();
+  let isOpen = false;
+  void room.then(() => {
+    isOpen = true;
+  });
+  await b.drained();
+  t.is((await b.append('x')).lsn, 1);
+  t.true(b.post('y'));
+  await tick();
+  t.false(isOpen);
+  machine.ring.parked.delete('a');
+  machine.ring.schedule();
+  await room;
+  t.is((await stuck).lsn, 1);
 });
 
 test.serial('one slow ring client does not hold up another route', async (t) => {

@@ -3,8 +3,10 @@
 //! ```text
 //!  incoming ──► log has room? ──yes──► unacknowledged ──durable──► acknowledgement
 //!                    │ no                     ▲
-//!                    └──► held (slot taken) ──┘ room again
+//!                    └──► held ───────────────┘ room again
 //! ```
+//!
+//! Until its acknowledgement a submission keeps its slot in the ring, or its copy set aside.
 
 use super::Route;
 use crate::shard::Address;
@@ -19,14 +21,18 @@ pub(super) struct Unacknowledged {
     first_lsn: Lsn,
     last_lsn: Lsn,
     record_count: u32,
+    /// Whether its ring has been asked to set it aside.
+    is_aside: bool,
 }
 
-/// A submission the log had no room for. Its slot stays taken, so the ring bounds how many exist.
+/// A submission the log had no room for. Its slot stays taken, or its copy set aside: the two bound
+/// how many exist.
 pub(super) struct Held {
     address: Address,
     op_id: u64,
     record_count: u32,
     progress: Progress,
+    is_aside: bool,
     /// The records, each behind its length (u32, little-endian).
     body: Box<[u8]>,
 }
@@ -59,18 +65,24 @@ impl<'a> Incoming<'a> {
 
     /// The acknowledgement of a submission that was not taken.
     pub(crate) fn refused(&self, code: ErrorCode) -> Acknowledgement {
-        let mut refused =
-            acknowledge(self.address, self.op_id, Lsn::ZERO, self.record_count, Level::Accepted);
-        refused.completion.status = Some(code);
-        refused
+        refuse(self.address, self.op_id, Lsn::ZERO, self.record_count, code)
     }
 }
 
-/// An acknowledgement for the ring that a submission came from.
+/// News for the ring that a submission came from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Acknowledgement {
     pub(crate) address: Address,
-    pub(crate) completion: elgate_ring::Completion,
+    pub(crate) verdict: Verdict,
+}
+
+/// What has become of a submission.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verdict {
+    /// It is beyond this process's death, or refused.
+    Finished(elgate_ring::Completion),
+    /// It waits for its log, and its slots are needed: keep it elsewhere.
+    SetAside,
 }
 
 impl Route {
@@ -111,9 +123,16 @@ impl Route {
         if !complete {
             mark::hit("route.held");
             let body = incoming.body.into();
-            self.held.push_back(Held { address, op_id, record_count, progress, body });
+            self.held.push_back(Held {
+                address,
+                op_id,
+                record_count,
+                progress,
+                is_aside: false,
+                body,
+            });
         } else if let Some(first_lsn) = progress.first_lsn {
-            self.expect_durable(address, op_id, first_lsn, record_count);
+            self.expect_durable(address, op_id, first_lsn, record_count, false);
         }
     }
 
@@ -136,7 +155,14 @@ impl Route {
         Ok(())
     }
 
-    fn expect_durable(&mut self, address: Address, op_id: u64, first_lsn: Lsn, record_count: u32) {
+    fn expect_durable(
+        &mut self,
+        address: Address,
+        op_id: u64,
+        first_lsn: Lsn,
+        record_count: u32,
+        is_aside: bool,
+    ) {
         let last_lsn = Lsn(first_lsn.0 + u64::from(record_count) - 1);
         self.unacknowledged.push_back(Unacknowledged {
             address,
@@ -144,6 +170,7 @@ impl Route {
             first_lsn,
             last_lsn,
             record_count,
+            is_aside,
         });
     }
 
@@ -155,24 +182,43 @@ impl Route {
                 return;
             }
             if let Some(first_lsn) = held.progress.first_lsn {
-                self.expect_durable(held.address, held.op_id, first_lsn, held.record_count);
+                let Held { address, op_id, record_count, is_aside, .. } = held;
+                self.expect_durable(address, op_id, first_lsn, record_count, is_aside);
             }
         }
     }
 
-    /// Gives up the slots this route holds because its log is parked, so that the ring does not
-    /// fill up for the others. What had not been appended is refused; of the rest the outcome is
-    /// unknown, since the log may still write it when its device returns.
-    pub(crate) fn shed(&mut self, acknowledgements: &mut Vec<Acknowledgement>) {
+    /// Asks the rings to set aside what this route keeps in them, and takes no more from producers
+    /// until it [takes again](Self::takes_again).
+    pub(crate) fn set_aside(&mut self, acknowledgements: &mut Vec<Acknowledgement>) {
+        self.is_closed_to_producers = true;
+        let unacknowledged =
+            self.unacknowledged.iter_mut().map(|entry| (entry.address, &mut entry.is_aside));
+        let held = self.held.iter_mut().map(|held| (held.address, &mut held.is_aside));
+        for (address, is_aside) in unacknowledged.chain(held).filter(|(_, is_aside)| !**is_aside) {
+            *is_aside = true;
+            acknowledgements.push(Acknowledgement { address, verdict: Verdict::SetAside });
+        }
+    }
+
+    /// Asks again for what a ring could not set aside.
+    pub(crate) fn ask_again_to_set_aside(&mut self) {
+        self.unacknowledged.iter_mut().for_each(|entry| entry.is_aside = false);
+        self.held.iter_mut().for_each(|held| held.is_aside = false);
+    }
+
+    /// Answers everybody who waits for a route that is removed while its log is parked. What had
+    /// not been appended is refused; of the rest the outcome is unknown, since a later life of the
+    /// log may still find it written.
+    pub(super) fn give_up(&mut self, acknowledgements: &mut Vec<Acknowledgement>) {
         if self.parked.is_none() {
             return;
         }
-        mark::hit("route.shed");
+        mark::hit("route.given_up");
         for entry in self.unacknowledged.drain(..) {
             let Unacknowledged { address, op_id, first_lsn, record_count, .. } = entry;
-            let mut unknown = acknowledge(address, op_id, first_lsn, record_count, Level::Accepted);
-            unknown.completion.status = Some(ErrorCode::Timeout);
-            acknowledgements.push(unknown);
+            let code = ErrorCode::Timeout;
+            acknowledgements.push(refuse(address, op_id, first_lsn, record_count, code));
         }
         for held in self.held.drain(..) {
             let first_lsn = held.progress.first_lsn.unwrap_or(Lsn::ZERO);
@@ -180,15 +226,8 @@ impl Route {
                 0 => ErrorCode::LogUnavailable,
                 _ => ErrorCode::Timeout,
             };
-            let mut refused = acknowledge(
-                held.address,
-                held.op_id,
-                first_lsn,
-                held.record_count,
-                Level::Accepted,
-            );
-            refused.completion.status = Some(code);
-            acknowledgements.push(refused);
+            let Held { address, op_id, record_count, .. } = held;
+            acknowledgements.push(refuse(address, op_id, first_lsn, record_count, code));
         }
     }
 
@@ -226,5 +265,17 @@ fn acknowledge(
 ) -> Acknowledgement {
     let completion =
         elgate_ring::Completion { op_id, first_lsn, record_count, status: None, level };
-    Acknowledgement { address, completion }
+    Acknowledgement { address, verdict: Verdict::Finished(completion) }
+}
+
+fn refuse(
+    address: Address,
+    op_id: u64,
+    first_lsn: Lsn,
+    record_count: u32,
+    code: ErrorCode,
+) -> Acknowledgement {
+    let (status, level) = (Some(code), Level::Accepted);
+    let completion = elgate_ring::Completion { op_id, first_lsn, record_count, status, level };
+    Acknowledgement { address, verdict: Verdict::Finished(completion) }
 }

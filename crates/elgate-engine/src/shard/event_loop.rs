@@ -10,6 +10,7 @@
 //! kernel once per turn, and acknowledgements are written to shared memory.
 
 use super::obey::Closing;
+use super::pressure::ASIDE_AGAIN_AFTER;
 use super::stop::{StopPhase, Stopping};
 use super::{Address, Command, Foreign, Intake, Mailbox, ShardStart};
 use crate::error::EngineError;
@@ -52,6 +53,10 @@ pub struct Shard {
     pub(super) acknowledgements: Vec<Acknowledgement>,
     pub(super) dirty: Vec<usize>,
     pub(super) wakeup: Option<Monotonic>,
+    /// How many routes producers have been asked to leave alone.
+    pub(super) closed_routes: usize,
+    /// When to try once more what a ring could not set aside.
+    pub(super) aside_again_at: Option<Monotonic>,
     pub(super) counters: Counters,
 }
 
@@ -116,6 +121,8 @@ impl Shard {
             acknowledgements: Vec::new(),
             dirty: Vec::new(),
             wakeup: None,
+            closed_routes: 0,
+            aside_again_at: None,
             counters,
         }
     }
@@ -158,13 +165,14 @@ impl Shard {
         let mut worked = self.take_commands();
         worked |= self.take_submissions();
         let now = self.driver.now();
+        self.relieve_rings(now);
         let wall = self.driver.wall_time();
         self.wake_routes(now);
         worked |= self.pump_routes(now, wall);
         worked |= self.take_completions(Wait::Never, now, wall)?;
         worked |= self.pump_routes(now, wall);
         self.finish_closing();
-        self.post_acknowledgements();
+        self.post_acknowledgements(now);
         self.advance_stop(now);
         if self.stopping.as_ref().is_some_and(|stop| stop.phase == StopPhase::Done) {
             self.leave_rings();
@@ -193,11 +201,11 @@ impl Shard {
             let mut elsewhere = Vec::new();
             let shard = self.options.index;
             let shard_count = self.options.shard_count;
-            taken += intake.pop(now, &mut |ring_id, submission| {
+            taken += intake.pop(now, &mut |submission| {
                 let address = Address {
                     shard: shard as u16,
                     intake: index as u16,
-                    ring_id,
+                    ring_id: submission.ring_id,
                     position: submission.position,
                 };
                 if let Some(&slot) = by_name.get(submission.route.as_bytes())
@@ -225,11 +233,6 @@ impl Shard {
                 }
             });
             intake.check_producers(now);
-            if intake.used_slots() > crate::RING_PRESSURE_SLOTS {
-                for route in self.routes.iter_mut().flatten().filter(|route| route.is_parked()) {
-                    route.shed(&mut self.acknowledgements);
-                }
-            }
             for foreign in elsewhere {
                 let to = home(&foreign.route, self.options.shard_count);
                 self.post(to, Command::Foreign(foreign));
@@ -326,7 +329,7 @@ impl Shard {
         }
     }
 
-    fn post_acknowledgements(&mut self) {
+    fn post_acknowledgements(&mut self, now: Monotonic) {
         if self.acknowledgements.is_empty() && self.outbox.is_empty() {
             return;
         }
@@ -337,7 +340,9 @@ impl Shard {
                 let address = acknowledgement.address;
                 address.shard == own && usize::from(address.intake) == index
             });
-            intake.finish(mine);
+            if !intake.finish(mine) {
+                self.aside_again_at = Some(now.after(ASIDE_AGAIN_AFTER));
+            }
         }
         for acknowledgement in &acknowledgements {
             let shard = acknowledgement.address.shard;

@@ -3,12 +3,12 @@
 //! Watches for a head that stays claimed (its producer may be dead), replaces a ring whose words
 //! make no sense, and posts acknowledgements.
 
-use crate::route::Acknowledgement;
+use crate::route::{Acknowledgement, Verdict};
 use crate::status::RingStatus;
 use elgate_io::FutexWord;
 use elgate_ring::{Consumer, RingError, Submission};
 use elgate_types::limits::RING_BATCH_SLOTS_MAX;
-use elgate_types::{Monotonic, mark};
+use elgate_types::{Monotonic, RouteName, mark};
 use std::time::Duration;
 
 /// How long a claim may stay open before its owner's pulse is felt for the first time.
@@ -30,7 +30,7 @@ pub(crate) struct Intake {
     replaced: u64,
     /// Set while a ring that was given up is not replaced yet: when to do so.
     replace_at: Option<Monotonic>,
-    /// Why it could not be replaced so far.
+    /// Why it could not be replaced so far, or something not set aside.
     trouble: Option<RingError>,
     /// Whether a futex wait on the ring's word is under way in the driver.
     pub(crate) futex_armed: bool,
@@ -50,19 +50,11 @@ impl Intake {
         }
     }
 
-    /// Hands up to 64 submissions to `take`, each with the identity of its ring.
+    /// Hands up to 64 submissions to `take`.
     ///
     /// A poisoned ring is replaced first; what could be salvaged from it comes out of the new one.
-    pub(crate) fn pop(
-        &mut self,
-        now: Monotonic,
-        take: &mut dyn FnMut(u64, &Submission<'_>),
-    ) -> usize {
-        let ring_id = self.consumer.ring_id();
-        let taken = match self
-            .consumer
-            .pop(RING_BATCH_SLOTS_MAX, &mut |submission| take(ring_id, submission))
-        {
+    pub(crate) fn pop(&mut self, now: Monotonic, take: &mut dyn FnMut(&Submission<'_>)) -> usize {
+        let taken = match self.consumer.pop(RING_BATCH_SLOTS_MAX, take) {
             Ok(taken) => taken,
             Err(_poisoned) => {
                 self.replace(now);
@@ -101,17 +93,45 @@ impl Intake {
         self.replace_at.is_some()
     }
 
-    /// Posts acknowledgements, releases their slots, wakes who waits for either.
+    /// Posts acknowledgements, releases their slots, wakes who waits for either. `false`: something
+    /// could not be set aside and has kept its slots.
     pub(crate) fn finish<'a>(
         &mut self,
         acknowledgements: impl Iterator<Item = &'a Acknowledgement>,
-    ) {
-        for acknowledgement in acknowledgements {
-            let address = acknowledgement.address;
-            self.consumer.finish(address.ring_id, address.position, acknowledgement.completion);
+    ) -> bool {
+        let mut failed = None;
+        for Acknowledgement { address, verdict } in acknowledgements {
+            match verdict {
+                Verdict::Finished(completion) => {
+                    self.consumer.finish(address.ring_id, address.position, *completion);
+                }
+                Verdict::SetAside if failed.is_none() => {
+                    match self.consumer.set_aside(address.ring_id, address.position) {
+                        Ok(()) if self.replace_at.is_none() => self.trouble = None,
+                        Ok(()) => {}
+                        Err(error) => failed = Some(error),
+                    }
+                }
+                Verdict::SetAside => {}
+            }
         }
         self.consumer.publish_completions();
         self.consumer.release();
+        let all_done = failed.is_none();
+        if !all_done {
+            mark::hit("ring.set_aside_failed");
+            self.trouble = failed;
+        }
+        all_done
+    }
+
+    /// Asks producers to leave these routes alone, and none but these.
+    pub(crate) fn set_closed<'a>(&mut self, routes: impl Iterator<Item = &'a RouteName>) {
+        let mut routes = routes.peekable();
+        if routes.peek().is_none() && self.replace_at.is_none() {
+            self.trouble = None;
+        }
+        self.consumer.set_closed(routes);
     }
 
     /// Feels the pulse of producers when it is time: soon after the head got stuck on an open
@@ -163,6 +183,7 @@ impl Intake {
         RingStatus {
             path: self.consumer.path().to_path_buf(),
             used_slots: stats.used_slots,
+            set_aside: stats.set_aside as u64,
             slots: stats.slots,
             participants: stats.participants as u64,
             submissions_total: self.submissions,

@@ -8,12 +8,14 @@
 //! | `start.rs` | what a shard is made of before it has a driver |
 //! | `obey.rs` | carrying out commands: routes come, change and go |
 //! | `stop.rs` | stopping: drain, close, end |
+//! | `pressure.rs` | rings that a stuck route would fill up for the others |
 //! | `intake.rs` | a ring's consumer: pop, liveness, acknowledgement, replacement |
 
 mod command;
 mod event_loop;
 mod intake;
 mod obey;
+mod pressure;
 mod sleep;
 mod start;
 mod stop;

@@ -91,7 +91,7 @@ pub fn append(client: &Client, route: &str, records: &[&str]) -> Vec<Outcome> {
             match client.submit(handle, &[record.as_bytes()]) {
                 Ok(op) => break waiting.push(op),
                 Err(error) if error.code() == ErrorCode::Backpressure => {
-                    client.wait_for_space(Duration::from_secs(1));
+                    client.wait_for_space(handle, Duration::from_secs(1));
                 }
                 Err(error) => panic!("submit: {error}"),
             }

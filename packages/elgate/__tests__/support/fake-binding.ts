@@ -81,6 +81,7 @@ class FakeEngine implements NativeEngine {
               participants: this.ring.clients.size,
               submissions_total: this.ring.taken.length,
               corrupt_total: 0,
+              set_aside: 0,
               aborted_total: 0,
               replaced_total: 0,
             },

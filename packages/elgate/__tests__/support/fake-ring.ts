@@ -25,6 +25,8 @@ export class FakeRing {
   alive = true;
   /** Submissions it holds before it is full. */
   capacity = 1000;
+  /** Routes that take nothing for now. */
+  readonly parked = new Set<string>();
   /** While true, nothing is taken out. */
   held = false;
   /** Answer to the next submissions, instead of taking them: error numbers. */
@@ -115,7 +117,7 @@ export class FakeClient implements NativeClient {
   #operation = 1;
   #callback: (() => void) | undefined;
   #ringing = false;
-  #wantsSpace = false;
+  readonly #wantsSpace = new Set<number>();
   #watched = false;
   #outstanding = 0;
 
@@ -201,12 +203,12 @@ export class FakeClient implements NativeClient {
     return this.#outstanding;
   }
 
-  spaceAvailable(): boolean {
-    return this.#ring.used < this.#ring.capacity;
+  spaceAvailable(route: number): boolean {
+    return this.#ring.used < this.#ring.capacity && !this.#ring.parked.has(this.#routes[route] as string);
   }
 
-  notifySpace(): void {
-    this.#wantsSpace = true;
+  notifySpace(route: number): void {
+    this.#wantsSpace.add(route);
     this.#ring.schedule();
   }
 
@@ -224,9 +226,9 @@ export class FakeClient implements NativeClient {
 
   spaceMayBeThere(): void {
     if (this.#watched && !this.#ring.deliveriesHeld) this.ring();
-    if (!this.#wantsSpace || !this.spaceAvailable()) return;
-    this.#wantsSpace = false;
-    this.ring();
+    const found = [...this.#wantsSpace].filter((route) => this.spaceAvailable(route));
+    for (const route of found) this.#wantsSpace.delete(route);
+    if (found.length > 0) this.ring();
   }
 
   ring(): void {

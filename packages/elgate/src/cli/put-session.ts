@@ -135,7 +135,7 @@ export class PutSession {
         return;
       }
       if (operation !== RING_FULL) throw errorOfNumber(-operation, `route ${this.routeName}`);
-      this.client.notifySpace();
+      this.client.notifySpace(this.#route);
       await this.#bell(Math.max(0, this.#progressMs + this.timeoutMs - performance.now()));
       this.#checkTimeout();
     }

@@ -120,6 +120,12 @@ const DEFINITIONS: readonly Definition[] = [
   },
   perRing('gauge', 'elgate_ring_slots', 'Slots of the ring.', (ring) => ring.slots),
   perRing('gauge', 'elgate_ring_used_slots', 'Slots that are claimed or not yet released.', (ring) => ring.used_slots),
+  perRing(
+    'gauge',
+    'elgate_ring_set_aside',
+    'Submissions that wait for a log that cannot be written, out of the way of others.',
+    (ring) => ring.set_aside,
+  ),
   perRing('gauge', 'elgate_ring_participants', 'Producers that are attached.', (ring) => ring.participants),
   perRing('counter', 'elgate_ring_submissions_total', 'Submissions taken.', (ring) => ring.submissions_total),
   perRing('counter', 'elgate_ring_corrupt_total', 'Submissions that did not validate.', (ring) => ring.corrupt_total),

@@ -25,6 +25,7 @@ export class Lane {
   readonly #packer: Packer;
   #tickets: Ticket[] = [];
   #queue: Group[] = [];
+  #queuedBytes = 0;
   #flushScheduled = false;
   /** Durable records whose delivery somebody waits for, in order of LSN. */
   #undelivered: { lsn: number; firstLsn: number; ticket: Ticket }[] = [];
@@ -41,6 +42,11 @@ export class Lane {
   /** Whether groups wait for the ring to have space. */
   get stalled(): boolean {
     return this.#queue.length > 0;
+  }
+
+  /** Bytes of the groups that wait. */
+  get queuedBytes(): number {
+    return this.#queuedBytes;
   }
 
   /** Takes one record; it is handed over at the end of this tick, or when a slot is full. */
@@ -129,7 +135,7 @@ export class Lane {
       const group = this.#queue[0] as Group;
       if (!this.#submit(group)) return false;
       this.#queue.shift();
-      this.#producer.unqueued(group.bytes);
+      this.#unqueued(group);
     }
     this.seal();
     return !this.stalled;
@@ -138,7 +144,7 @@ export class Lane {
   /** Gives up what was never handed over. */
   abandon(error: ElgateError): void {
     for (const group of this.#queue) {
-      this.#producer.unqueued(group.bytes);
+      this.#unqueued(group);
       for (const ticket of group.tickets) ticket.failed(error);
     }
     this.#queue = [];
@@ -178,7 +184,12 @@ export class Lane {
         `${what}: split it, one record holds at most 1,000,000 bytes`,
       );
     }
-    return this.#producer.queueRefusal(this.route);
+    return this.#producer.queueRefusal(this);
+  }
+
+  #unqueued(group: Group): void {
+    this.#queuedBytes -= group.bytes;
+    this.#producer.unqueued(group.bytes);
   }
 
   /** `reused`: the bytes will be overwritten, so a group that has to wait needs a copy. */
@@ -186,6 +197,7 @@ export class Lane {
     if (!this.stalled && this.#submit(group)) return;
     const packed = reused ? Uint8Array.prototype.slice.call(group.packed, 0, group.bytes) : group.packed;
     this.#queue.push({ ...group, packed });
+    this.#queuedBytes += group.bytes;
     this.#producer.queued(this, group.bytes);
   }
 

@@ -12,7 +12,9 @@ const DRAIN_GROUPS = 1024;
 const GROUP_FIELDS = 6;
 
 /** Packed bytes that may wait for space in the ring; beyond that, appends are refused. */
-export const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+/** Of these, what one route may take, so that one whose log is parked leaves room for the others. */
+export const ROUTE_QUEUE_BYTES_MAX = QUEUE_BYTES_MAX / 4;
 
 const LEVELS: readonly Level[] = ['accepted', 'accepted', 'durable', 'delivered'];
 
@@ -146,19 +148,21 @@ export class Producer implements WaitCount {
   queued(lane: Lane, bytes: number): void {
     this.#queuedBytes += bytes;
     this.#stalled.add(lane);
-    this.client.notifySpace();
+    this.client.notifySpace(lane.handle);
   }
 
   unqueued(bytes: number): void {
     this.#queuedBytes -= bytes;
   }
 
-  /** Why no more may queue for the ring, if so. */
-  queueRefusal(route: string): ElgateError | undefined {
-    if (this.#queuedBytes < QUEUE_BYTES_MAX) return undefined;
+  /** Why no more of `lane` may queue for the ring, if so. */
+  queueRefusal(lane: Lane): ElgateError | undefined {
+    const full = this.#queuedBytes >= QUEUE_BYTES_MAX;
+    if (!full && lane.queuedBytes < ROUTE_QUEUE_BYTES_MAX) return undefined;
+    const waiting = full ? this.#queuedBytes : lane.queuedBytes;
     return new ElgateError(
       'ERR_ELGATE_BACKPRESSURE',
-      `route ${route}: the ring is full and ${QUEUE_BYTES_MAX} bytes wait for it already: ` +
+      `route ${lane.route}: the ring has no room and ${waiting} bytes wait for it already: ` +
         'await earlier appends, or drained()',
     );
   }
@@ -238,22 +242,25 @@ export class Producer implements WaitCount {
     }
   }
 
+  /** A route that finds no room keeps none of the others waiting. */
   #pump(): void {
     for (const lane of this.#stalled) {
-      if (!lane.pump()) {
-        this.client.notifySpace();
-        return;
-      }
-      this.#stalled.delete(lane);
+      if (lane.pump()) this.#stalled.delete(lane);
+      else this.client.notifySpace(lane.handle);
     }
   }
 
   #settleSpace(): void {
-    if (this.#spaceWaiters.length === 0) return;
-    const free = this.client.spaceAvailable();
-    const settled = this.#spaceWaiters.filter(({ lane }) => free && !lane.stalled);
-    this.#spaceWaiters = this.#spaceWaiters.filter((waiter) => !settled.includes(waiter));
-    for (const { ticket } of settled) ticket.reached(0, 'accepted');
-    if (this.#spaceWaiters.length > 0) this.client.notifySpace();
+    const waiters = this.#spaceWaiters;
+    this.#spaceWaiters = [];
+    for (const waiter of waiters) {
+      const { lane, ticket } = waiter;
+      if (!lane.stalled && this.client.spaceAvailable(lane.handle)) {
+        ticket.reached(0, 'accepted');
+      } else {
+        this.#spaceWaiters.push(waiter);
+        this.client.notifySpace(lane.handle);
+      }
+    }
   }
 }

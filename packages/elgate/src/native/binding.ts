@@ -43,9 +43,10 @@ export interface NativeClient {
   dataDir(): string;
   /** Submissions whose completion has not been drained. */
   outstanding(): number;
-  spaceAvailable(): boolean;
-  /** Rings the doorbell once the ring has space. */
-  notifySpace(): void;
+  /** Whether a submission to the route would find room now: not in a full ring, nor while its log is parked. */
+  spaceAvailable(route: number): boolean;
+  /** Rings the doorbell once it would. */
+  notifySpace(route: number): void;
   close(): void;
 }
 
@@ -129,11 +130,13 @@ export interface RingStatus {
   path: string;
   used_slots: number;
   slots: number;
+  set_aside: number;
   participants: number;
   submissions_total: number;
   corrupt_total: number;
   aborted_total: number;
   replaced_total: number;
+  trouble?: string;
 }
 
 /** `stopped`: the attempts are used up, `resume` it. `parked`: the log cannot be written. */

@@ -35,7 +35,7 @@ function render(status: Status): string {
   ]);
   const rings = status.shards
     .flatMap((shard) => shard.rings)
-    .map((ring) => [ring.path, `${ring.used_slots}/${ring.slots}`, ring.participants, ring.corrupt_total]);
+    .map((ring) => [ring.path, `${ring.used_slots}/${ring.slots}`, ring.set_aside, ring.participants, ring.corrupt_total]);
   const routes = status.routes.map((route) => [
     route.name,
     route.sink,
@@ -54,7 +54,7 @@ function render(status: Status): string {
       `mode ${status.mode} on ${status.cores} cores\ndata ${status.data_dir}, config ${status.config ?? 'none'}`,
     table(['SHARD', 'CORE', 'BACKEND', 'BUSY'], shards),
     ...(status.io === null ? [] : [commits(status.io)]),
-    table(['RING', 'SLOTS', 'PRODUCERS', 'CORRUPT'], rings),
+    table(['RING', 'SLOTS', 'ASIDE', 'PRODUCERS', 'CORRUPT'], rings),
     routes.length === 0
       ? 'no routes: add one with `elgate routes add`'
       : table(['ROUTE', 'SINK', 'STATE', 'DURABLE', 'DELIVERED', 'LAG', 'LOG', 'RETRIES'], routes),
