@@ -51,7 +51,7 @@ for (let turn = 0; !interrupted && elapsed() < minutes * 60; turn += 1) {
   const word =
     outcome.failed.length > 0 ? red('FAILED') : outcome.skipped ? `skipped: ${outcome.skipped}` : green('ok');
   console.log(`    ${word} in ${duration(elapsed() - start)}: ${run.line()}`);
-  for (const story of outcome.failed) console.log(red(`    ${story}`));
+  for (const { story, command } of outcome.failed) console.log(red(`    ${story}\n      again: ${command}`));
 }
 
 const entry = run.close(elapsed() / 60);

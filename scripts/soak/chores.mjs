@@ -1,5 +1,6 @@
 // What a soak does in turn. Each chore is one of the test programs with a seed of its own, run to its end and read by
-// the JSON it prints: `perform(turn)` gives `{ phases, simulation, failed, skipped, isComplete }`.
+// the JSON it prints: `perform(turn)` gives `{ phases, simulation, failed, skipped, isComplete }`; of what failed, the story
+// and the command that does it again.
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -86,14 +87,14 @@ function outcomeOf(name, program, { code, signal, error, stdout, stderr }) {
     const end = error?.message ?? signal ?? `exit ${code}`;
     return {
       phases: [],
-      failed: [`${name} (${command}) ended with ${end}:\n${stderr.slice(-2_000)}`],
+      failed: [{ story: `${name} ended with ${end}:\n${stderr.slice(-2_000)}`, command }],
       isComplete: false,
     };
   }
   const failed = result.phases.flatMap(({ name: phase, checks }) =>
     checks
       .filter(({ outcome }) => outcome === 'failed')
-      .map(({ title, detail }) => `${phase}: ${title}: ${detail}\n      again: ${command}`),
+      .map(({ title, detail }) => ({ story: `${phase}: ${title}: ${detail}`, command })),
   );
   return { phases: result.phases, failed, isComplete: true };
 }
@@ -115,8 +116,9 @@ async function simulation() {
       const begin = process.hrtime.bigint();
       const { code, signal, stdout, stderr } = await start(join(targetDir(), 'release/elgate-sim'), args);
       if (code !== 0) {
-        const story = `elgate-sim ${args.join(' ')} ended with ${signal ?? `exit ${code}`}:\n${stderr.slice(-2_000)}`;
-        return { phases: [], failed: [story], isComplete: signal === null };
+        const story = `${name} ended with ${signal ?? `exit ${code}`}:\n${stderr.slice(-2_000)}`;
+        const failed = [{ story, command: `elgate-sim ${args.join(' ')}` }];
+        return { phases: [], failed, isComplete: signal === null };
       }
       const result = JSON.parse(stdout);
       from += seeds;

@@ -12,6 +12,9 @@ const PAGE = join(root, 'docs/internals/evidence.md');
 const MARKS = ['<!-- ledger: begin -->', '<!-- ledger: end -->'];
 /** `npm test` goes through the first ones. */
 const SIMULATION_SEED_FIRST = 1_000_000;
+/** So much is kept of what failed in a run: enough to know it again, and to do it again. */
+const FAILURES_MAX = 20;
+const STORY_CHARACTERS_MAX = 1_000;
 /** The routes of the kill and fault tests, and what a second delivery means there. */
 const FILE_ROUTE = 'orders';
 const HTTP_ROUTE = 'hooks';
@@ -49,10 +52,13 @@ function add(sum, more) {
 
 /** Collects the outcomes of one run: `take(outcome)`, `line()` for the terminal, `close(minutes)` for the ledger. */
 export async function newRun(seed) {
-  const entry = { at: new Date().toISOString(), ...(await where()), seed, ...empty() };
+  const entry = { at: new Date().toISOString(), ...(await where()), seed, ...empty(), failures: [] };
   return {
     take({ phases, simulation, failed }) {
       entry.failed_checks += failed.length;
+      const room = FAILURES_MAX - entry.failures.length;
+      for (const { story, command } of failed.slice(0, room))
+        entry.failures.push({ story: story.slice(0, STORY_CHARACTERS_MAX), command });
       for (const phase of phases) takePhase(entry, phase);
       if (simulation) {
         const { seeds, deaths, power_cuts, acknowledged_records: acknowledged, next_seed } = simulation;
@@ -156,7 +162,19 @@ export function render({ runs }) {
       ['run', 'commit', 'machine', 'minutes', 'what', 'failed'],
       runs.map((run) => [run.at.slice(0, 16), run.commit, run.machine, run.minutes, summaryOf(run), run.failed_checks]),
     ),
+    ...failuresOf(runs),
   ].join('\n\n');
+}
+
+/** What failed, run by run. Early runs have only kept how many checks did. */
+function failuresOf(runs) {
+  const code = (text) => text.split('\n').map((line) => `    ${line}`.trimEnd());
+  return runs
+    .filter(({ failures = [] }) => failures.length > 0)
+    .map(({ at, seed, failures }) => {
+      const stories = failures.flatMap(({ story, command }) => [...code(story), ...code(`again: ${command}`)]);
+      return [`Failed in the run of ${at.slice(0, 16)}, seed ${seed}:`, '', ...stories].join('\n');
+    });
 }
 
 async function where() {

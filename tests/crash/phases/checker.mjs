@@ -291,6 +291,8 @@ export async function run({ random, report }) {
     const idle = check({ ...goodHistory(sink, random.fork(sink)), injected: 0 });
     report.check(`a ${sink} run without kills is not measured`, !idle.measured, 'it counted as measured');
 
+    checkSevenLoggedTwice(sink, random.fork(sink), report);
+
     for (const [title, invariant, where, breakIt] of VIOLATIONS) {
       if (where !== 'both' && where !== sink) continue;
       const history = goodHistory(sink, random.fork(sink));
@@ -304,4 +306,20 @@ export async function run({ random, report }) {
       );
     }
   }
+}
+
+/** A log that took records again which it had: its numbers do not add up, and yet no record is lost. */
+function checkSevenLoggedTwice(sink, random, report) {
+  const history = goodHistory(sink, random);
+  for (const { id, hash } of history.receipts.slice(-7)) {
+    history.durable += 1;
+    const again = sink === 'http' ? { lsn: history.durable, key: `orders/${history.durable}` } : {};
+    history.receipts.push({ id, hash, processed: true, ...again });
+  }
+  const { count, figures } = check(history);
+  report.check(
+    `${sink}: records logged twice are not taken for lost ones`,
+    count.I1 === 1 && count.I4 >= 1 && figures.lost === 0 && figures.raw_duplicates >= 7,
+    JSON.stringify({ count, figures }),
+  );
 }
