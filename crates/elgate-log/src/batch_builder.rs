@@ -224,6 +224,11 @@ impl Batch {
         Lsn(self.next_lsn().0 - 1)
     }
 
+    /// The ring and the position of the last submission that came through one; 0 if none did.
+    pub(crate) fn source(&self) -> (u64, u64) {
+        (self.ring_id, self.ring_position)
+    }
+
     pub(crate) fn record_count(&self) -> u32 {
         self.record_count
     }

@@ -11,7 +11,7 @@
 //! | what happens after a crash? | `recovery.rs`, `plan.rs`, `plan/`, `damage.rs`, `sources.rs`, `quarantine.rs` |
 //! | how are they read back? | `segment_file.rs`, `catalog.rs`, `catalog/`, `reader.rs`, `reader/`, `describe.rs` |
 //! | is all of it whole, and what if not? | `fsck.rs`, `fsck/` |
-//! | when do files come and go? | `preparer.rs`, `retention.rs` |
+//! | when do files come and go? | `preparer.rs`, `retention.rs`, `replayable.rs` |
 //! | what is in the second directory? | `mirror.rs`, `writer/mirror.rs` |
 //!
 //! The layouts and rules are those of RFC 0001, section 4.
@@ -37,6 +37,7 @@ mod quarantine;
 mod reader;
 mod record;
 mod recovery;
+mod replayable;
 mod retention;
 mod segment_file;
 mod segment_header;

@@ -11,6 +11,7 @@ use crate::options::LogOptions;
 use crate::plan::{Gap, HeadNotes, Plan};
 use crate::preparer::{Fill, Order, Prepared};
 use crate::quarantine;
+use crate::replayable::Replayable;
 use crate::segment_file::{SegmentFile, open_segment};
 use crate::sources::SourceSpan;
 use crate::stats::Counters;
@@ -106,6 +107,7 @@ pub fn open(
         pool: BufferPool::default(),
         usual_batch_bytes: BLOCK_BYTES,
         cache: TailCache::new(options.tail_cache_bytes),
+        replayable: Replayable::new(&recovery.sources),
         active: None,
         spares: VecDeque::new(),
         segments: spans(platform, &mut catalog, plan.last_used)?,

@@ -24,6 +24,10 @@ pub struct SourceSpan {
 /// No more positions than slots can be in a ring at once.
 pub(crate) const POSITIONS_KEPT: u64 = (RING_BYTES / RING_SLOT_BYTES) as u64;
 
+/// Earlier parts of the log are searched for logged submissions no further back than this: a
+/// ring's worth of the smallest records, framed, is half as much.
+pub(crate) const SOURCES_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Collects spans from batches seen in order, keeping the newest of each ring.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {

@@ -37,6 +37,7 @@ use crate::head::{HeadWriter, Watermarks};
 use crate::index::Footer;
 use crate::options::{LogOptions, Retention};
 use crate::preparer::Prepared;
+use crate::replayable::Replayable;
 use crate::stats::{Counters, LogStats, MirrorStats};
 use crate::tail_cache::TailCache;
 use elgate_io::{Arena, Completion, File, Op};
@@ -73,6 +74,9 @@ pub struct LogWriter {
     /// Size of the last batch: the best guess at the next one's.
     pub(crate) usual_batch_bytes: usize,
     pub(crate) cache: TailCache,
+
+    /// What rings may hand over again, as far as it is written.
+    pub(crate) replayable: Replayable,
 
     // Where they go.
     pub(crate) active: Option<Active>,

@@ -7,13 +7,9 @@ use crate::error::{AtPath, IoFault};
 use crate::index::{Footer, SparseIndex};
 use crate::segment_file::SegmentFile;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
-use crate::sources::Sources;
+use crate::sources::{SOURCES_BYTES_MAX, Sources};
 use elgate_types::Lsn;
 use std::ops::Range;
-
-/// Earlier parts of the log are searched for logged submissions no further back than this: a
-/// ring's worth of the smallest records, framed, is half as much.
-const SOURCES_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Nor any further than this, if no record there has come through a ring.
 const SOURCES_BYTES_WITHOUT_RING: u64 = 16 * 1024 * 1024;

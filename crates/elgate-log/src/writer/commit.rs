@@ -76,6 +76,9 @@ impl LogWriter {
         let (first_lsn, batch, buffer) = match next_batch {
             Some(mut batch) => {
                 self.usual_batch_bytes = batch.write_bytes();
+                let (ring_id, position) = batch.source();
+                let (first, bytes) = (batch.first_lsn(), batch.write_bytes() as u64);
+                self.replayable.take(ring_id, position, first, bytes);
                 let buffer = batch.seal(active.salt, self.epoch, self.durable);
                 (batch.first_lsn(), Some(batch), buffer)
             }

@@ -98,7 +98,9 @@ impl LogWriter {
             let last_lsn = Lsn(next_first(index)?.0 - 1);
             // Something durable must be left behind it: else a power cut might leave nothing that
             // tells which numbers have been given out.
-            (last_lsn < self.durable).then(|| Candidate {
+            let is_followed = last_lsn < self.durable;
+            let may_come_again = self.replayable.first().is_some_and(|first| first <= last_lsn);
+            (is_followed && !may_come_again).then(|| Candidate {
                 sequence: span.sequence,
                 path: span.path.clone(),
                 last_lsn,
