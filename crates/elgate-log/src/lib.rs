@@ -59,6 +59,6 @@ pub use plan::Gap;
 pub use reader::{GapReason, LogReader, ReadBatch, ReadFrom, RecordBatch};
 pub use record::{Record, Records};
 pub use recovery::{Recovery, open};
-pub use sources::SourceSpan;
+pub use sources::{POSITIONS_KEPT, SourceSpan};
 pub use stats::{Histogram, LogStats, MirrorStats, SYNC_RECORDS_BOUNDS, WRITE_TIME_BOUNDS_US};
 pub use writer::LogWriter;

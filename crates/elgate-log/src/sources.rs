@@ -21,8 +21,9 @@ pub struct SourceSpan {
     pub record_count: u32,
 }
 
-/// No more positions than slots can be in a ring at once.
-pub(crate) const POSITIONS_KEPT: u64 = (RING_BYTES / RING_SLOT_BYTES) as u64;
+/// How many positions of a ring back the log is asked for a submission: no more than slots can be
+/// in a ring at once. Who appends submissions that have left their slots unfinished keeps to it too.
+pub const POSITIONS_KEPT: u64 = (RING_BYTES / RING_SLOT_BYTES) as u64;
 
 /// Earlier parts of the log are searched for logged submissions no further back than this: a
 /// ring's worth of the smallest records, framed, is half as much.

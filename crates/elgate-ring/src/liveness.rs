@@ -23,6 +23,8 @@ impl Consumer {
     /// has been in the way for more than a millisecond.
     pub fn recover_dead(&mut self) -> usize {
         self.check_control();
+        // Whoever can write to the ring can write to this table, too.
+        self.publish_closed();
         if self.ring.host().is_gone(self.ring.path()) {
             // Nobody finds it any more; whoever has it open follows to its successor.
             self.poison(0);

@@ -10,7 +10,7 @@
 
 use super::Route;
 use crate::shard::Address;
-use elgate_log::{AppendError, Source};
+use elgate_log::{AppendError, POSITIONS_KEPT, Source};
 use elgate_ring::Submission;
 use elgate_types::{ErrorCode, FlushMode, Level, Lsn, WallTime, mark, seeded_bug};
 
@@ -111,6 +111,7 @@ impl Route {
             progress = Progress { appended: span.record_count, first_lsn: Some(span.first_lsn) };
         }
         let complete = self.held.is_empty()
+            && self.is_within_reach(address)
             && match self.append(address, incoming.body, &mut progress, wall) {
                 Ok(()) => true,
                 Err(AppendError::TooLarge { .. }) => {
@@ -134,6 +135,16 @@ impl Route {
         } else if let Some(first_lsn) = progress.first_lsn {
             self.expect_durable(address, op_id, first_lsn, record_count, false);
         }
+    }
+
+    /// Whether a submission that is finished later than this one is appended would still be found in
+    /// the log, were it handed over again: recovery looks back so far only. In a ring's slots nothing
+    /// else can be; what was set aside may be much older.
+    fn is_within_reach(&self, address: Address) -> bool {
+        let same_ring = |entry: &&Unacknowledged| entry.address.ring_id == address.ring_id;
+        self.unacknowledged.iter().find(same_ring).is_none_or(|oldest| {
+            address.position <= oldest.address.position.saturating_add(POSITIONS_KEPT)
+        })
     }
 
     /// Appends a submission's records, going on from where an earlier attempt stopped.
@@ -177,7 +188,9 @@ impl Route {
     /// Appends what was held, as far as the log has room again.
     pub(super) fn append_held(&mut self, wall: WallTime) {
         while let Some(mut held) = self.held.pop_front() {
-            if self.append(held.address, &held.body, &mut held.progress, wall).is_err() {
+            if !self.is_within_reach(held.address)
+                || self.append(held.address, &held.body, &mut held.progress, wall).is_err()
+            {
                 self.held.push_front(held);
                 return;
             }

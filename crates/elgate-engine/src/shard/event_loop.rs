@@ -169,6 +169,8 @@ impl Shard {
         let wall = self.driver.wall_time();
         self.wake_routes(now);
         worked |= self.pump_routes(now, wall);
+        // What is acknowledged is off its ring before anything more is appended.
+        self.post_acknowledgements(now);
         worked |= self.take_completions(Wait::Never, now, wall)?;
         worked |= self.pump_routes(now, wall);
         self.finish_closing();
