@@ -8,9 +8,10 @@ use super::process::{ProcessId, SimDeath};
 use super::world::{DriverState, Ready, Submitted};
 use super::{SimPlatform, SimWorld};
 use crate::blocking_pool::catch_panic;
+use crate::held::Held;
 use crate::sys::error;
 use crate::{
-    Arena, Commit, Completion, Driver, DriverInfo, Op, Outcome, Platform, Token, Wait, Waker,
+    Arena, Commit, Completion, Driver, DriverInfo, File, Op, Outcome, Platform, Token, Wait, Waker,
 };
 use elgate_types::{Monotonic, WallTime};
 use std::io;
@@ -26,6 +27,7 @@ pub struct SimDriver {
     world: SimWorld,
     id: u64,
     process: ProcessId,
+    held: Held,
 }
 
 impl SimDriver {
@@ -34,7 +36,7 @@ impl SimDriver {
         let id = state.serial();
         state.drivers.insert(id, DriverState { process, ..DriverState::default() });
         drop(state);
-        Self { world, id, process }
+        Self { world, id, process, held: Held::default() }
     }
 
     /// Moves what is ready into `completions`; runs blocking calls that are due.
@@ -219,6 +221,15 @@ impl Driver for SimDriver {
     }
 
     fn set_commit(&mut self, _commit: Commit) {}
+
+    /// What a dead process had under way has happened or not when its locks are free.
+    fn hold(&mut self, file: &File) {
+        self.held.hold(file);
+    }
+
+    fn release(&mut self, file: &File) {
+        self.held.release(file);
+    }
 
     fn info(&self) -> DriverInfo {
         DriverInfo { backend: "sim", facts: vec![("clock", "virtual".to_owned())] }
