@@ -161,6 +161,7 @@ fn read_owner(platform: &dyn Platform, host: &dyn Host, file: &File) -> (u32, Ow
 fn is_ending(who: &ProcessIdentity, me: &ProcessIdentity) -> bool {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", who.pid));
     who.pid != me.pid
+        && me.pid == std::process::id()
         && (read("stat").is_ok_and(|stat| is_exiting(&stat))
             || read("status").is_ok_and(|status| is_killed(&status)))
 }

@@ -15,6 +15,10 @@ impl Held {
         }
     }
 
+    pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
+        self.0.iter()
+    }
+
     pub(crate) fn release(&mut self, file: &File) {
         self.0.retain(|held| !Arc::ptr_eq(&held.0, &file.0));
     }
