@@ -3,6 +3,7 @@
 
 import { Daemon } from '../../crash/lib/daemon.mjs';
 import { readHead } from '../../crash/lib/head-file.mjs';
+import { freePort } from '../../crash/lib/sandbox.mjs';
 import { FILE_ROUTE } from '../../crash/lib/two-routes.mjs';
 import { until } from '../../crash/lib/wait.mjs';
 import { withFlow } from '../lib/flow.mjs';
@@ -28,10 +29,11 @@ async function holdAWrite(flow) {
   await until('a write to be held back', isHeld, { timeoutMs: 20_000, abort: () => flow.deathReason() });
 }
 
-/** Another daemon in its place: the one that was killed may be unable to go. */
-function succeed(flow) {
-  const { sandbox, config, admin, env, prefix, args, log } = flow.daemon;
-  flow.daemon = new Daemon(sandbox, { config, admin, env, prefix, args, log });
+/** Another daemon in its place, and at an address of its own: the one that was killed may be unable to go. */
+async function succeed(flow) {
+  const { sandbox, config, env, prefix, log } = flow.daemon;
+  const admin = `127.0.0.1:${await freePort()}`;
+  flow.daemon = new Daemon(sandbox, { config, admin, env, prefix, args: ['--admin', admin], log });
   flow.gate.daemon = flow.daemon;
   flow.daemon.start();
 }
@@ -45,7 +47,7 @@ async function killWithAWriteUnderWay(flow, round) {
   flow.struck();
   // Of the next one nothing is held back.
   await flow.disk.tell('pass');
-  succeed(flow);
+  await succeed(flow);
   const isReady = async () => (await flow.daemon.get('/readyz').catch(() => undefined))?.status === 200;
   const waits = () => waitedFor(flow).includes(pid);
   await until('the next daemon to wait for the held write, or not to', async () => waits() || (await isReady()), {
@@ -75,6 +77,8 @@ export const run = (context, { backend }) =>
     }
     const { held } = await flow.disk.stats();
     await flow.conclude();
+    const { code, stdout } = await context.sandbox.cli(['fsck', '--config', flow.gate.config]);
+    context.report.check('every batch of the logs is whole', code === 0, `fsck exits with ${code}:\n${stdout}`);
     context.report.figures({ struck: { held_writes: held } });
     context.report.note(`${held} writes held back over ${ROUNDS} deaths`);
   });
