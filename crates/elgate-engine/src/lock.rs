@@ -183,7 +183,7 @@ fn is_killed(status: &str) -> bool {
         let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
         u64::from_str_radix(mask.trim(), 16).ok()
     });
-    pending.fold(0, |all, mask| all | mask) & 1 << (libc::SIGKILL - 1) != 0
+    pending.fold(0, |all, mask| all | mask) & (1 << (libc::SIGKILL - 1)) != 0
 }
 
 #[cfg(test)]
@@ -226,7 +226,7 @@ mod tests {
     fn what_stands_in_the_file_tells_the_living_from_the_dead() {
         let place = tempfile::tempdir().expect("a directory");
         let file = lock_data_dir(&OsWorld, place.path()).expect("locks");
-        let (platform, host) = (OsPlatform::new(), OsHost::default());
+        let (platform, host) = (OsPlatform::new(), OsHost);
         let owner = || read_owner(&platform, &host, &file);
         assert_eq!(owner(), (std::process::id(), Owner::Alive));
         let refused = lock_data_dir(&OsWorld, place.path()).expect_err("it lives");
