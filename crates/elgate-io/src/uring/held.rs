@@ -97,7 +97,6 @@ fn put(ring: &IoUring, place: usize, file: Option<&File>) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 mod tests {
     use super::*;
     use crate::{OpenOptions, OsPlatform, Platform};
