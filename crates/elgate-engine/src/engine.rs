@@ -5,11 +5,12 @@
 
 use crate::config::{EngineConfig, RouteConfig, routes_from_json};
 use crate::error::EngineError;
+use crate::lock::lock_data_dir;
 use crate::mode::Plan;
 use crate::open_route::Surroundings;
 use crate::shard::{Command, Mailbox, Reply, home};
 use crate::shard_io::ShardIo;
-use crate::start::{lock_data_dir, open_rings, start_shards};
+use crate::start::{open_rings, start_shards};
 use crate::status::{IoStatus, MemoryUse, RouteStatus, Status};
 use crate::topology::Topology;
 use crate::world::{OsWorld, ShardEnd, World};
@@ -100,7 +101,7 @@ impl Engine {
         let runtime = &config.runtime;
         let plan = Plan::choose(runtime.mode, runtime.shards, runtime.pin, &topology);
         let platform = world.platform();
-        let lock = lock_data_dir(&*platform, &config.data_dir)?;
+        let lock = lock_data_dir(&*world, &config.data_dir)?;
         let mut surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
         let intakes = open_rings(&world.ring_host(), config, plan.shards.len())?;
         let spin = match plan.may_spin {
@@ -108,7 +109,7 @@ impl Engine {
             false => Duration::ZERO,
         };
         let io = Arc::new(ShardIo::new(config, &plan, &topology));
-        let (shards, running) = start_shards(&*world, &plan, spin, &io, intakes)?;
+        let (shards, running) = start_shards(&*world, &plan, spin, &io, intakes, &lock)?;
         surroundings.small_writes_in_flight = io.small_writes_in_flight();
         let engine = Self {
             world,

@@ -16,6 +16,7 @@ mod doctor;
 mod engine;
 mod error;
 mod feed;
+mod lock;
 mod mode;
 mod open_route;
 mod pin;

@@ -11,7 +11,7 @@ use crate::config::RouteConfig;
 use crate::feed::{Feed, FeedEvent};
 use crate::sink::Sink;
 use crate::status::LastError;
-use elgate_io::{Arena, Completion, Op};
+use elgate_io::{Arena, Completion, File, Op};
 use elgate_log::{LogEvent, LogWriter, SourceSpan};
 use elgate_types::{ErrorCode, Level, Lsn, Monotonic, RouteName, WallTime, kill_site, mark};
 use std::collections::{HashMap, VecDeque};
@@ -111,6 +111,11 @@ impl Route {
     /// Writes the log from buffers of this arena, the shard's.
     pub(crate) fn set_arena(&mut self, arena: Arena) {
         self.log.set_arena(arena);
+    }
+
+    /// What the log's driver has to hold.
+    pub(crate) fn log_lock(&self) -> &File {
+        self.log.lock()
     }
 
     /// Runs everything that can run, handing operations to `submit`.

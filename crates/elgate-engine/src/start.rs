@@ -1,4 +1,4 @@
-//! Starting: the lock on the data directory, the rings, the shards.
+//! Starting: the rings, the shards.
 
 use crate::config::EngineConfig;
 use crate::error::EngineError;
@@ -6,42 +6,12 @@ use crate::mode::Plan;
 use crate::shard::{Command, Intake, Mailbox, ShardOptions, ShardStart};
 use crate::shard_io::ShardIo;
 use crate::world::{ShardEnd, World};
-use elgate_io::{File, OpenOptions, Platform};
+use elgate_io::File;
 use elgate_ring::{Consumer, Host, RingOptions};
-use elgate_types::{ErrorCode, Monotonic};
-use std::path::Path;
+use elgate_types::Monotonic;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-/// Makes the data directory and locks it. The lock lives as long as the file that is returned.
-pub(crate) fn lock_data_dir(platform: &dyn Platform, data_dir: &Path) -> Result<File, EngineError> {
-    platform
-        .create_directories(data_dir)
-        .map_err(|error| EngineError::io("create the data directory", data_dir, &error))?;
-    let path = data_dir.join(".lock");
-    let options = OpenOptions { read: true, write: true, create: true, ..OpenOptions::default() };
-    let fail =
-        |error: std::io::Error| EngineError::io("lock the data directory with", &path, &error);
-    let file = platform.open(&path, options).map_err(fail)?;
-    if !platform.try_lock(&file).map_err(fail)? {
-        let mut owner = [0; 16];
-        let read = platform.read_at(&file, 0, &mut owner).unwrap_or(0);
-        let owner = String::from_utf8_lossy(&owner[..read]);
-        return Err(EngineError::new(
-            ErrorCode::InUse,
-            format!(
-                "data directory {} is in use by process {}. {}",
-                data_dir.display(),
-                owner.trim(),
-                ErrorCode::InUse.row().advice
-            ),
-        ));
-    }
-    let owner = format!("{:<15}\n", std::process::id());
-    platform.write_at(&file, 0, owner.as_bytes(), false).map_err(fail)?;
-    Ok(file)
-}
 
 /// Opens the ring of each shard; the first shard also gets the rings that an earlier run with more
 /// shards left behind, so that nothing in them is forgotten.
@@ -85,6 +55,7 @@ pub(crate) fn start_shards(
     spin: Duration,
     io: &Arc<ShardIo>,
     intakes: Vec<Vec<Intake>>,
+    lock: &File,
 ) -> Result<Started, EngineError> {
     let shard_count = plan.shards.len();
     // Set once all run: the way from shard to shard.
@@ -94,7 +65,9 @@ pub(crate) fn start_shards(
     for (index, intakes) in intakes.into_iter().enumerate() {
         let (sender, commands) = Mailbox::channel();
         let options = ShardOptions { index, shard_count, spin, core: plan.shards[index] };
-        let start = ShardStart::new(options, intakes, commands, Arc::clone(&peers), Arc::clone(io));
+        let peers = Arc::clone(&peers);
+        let start =
+            ShardStart::new(options, intakes, commands, peers, Arc::clone(io), lock.clone());
         match world.start(start) {
             Ok(shard) => {
                 mailboxes.push(Mailbox::new(sender, shard.waker));

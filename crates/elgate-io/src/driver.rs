@@ -1,6 +1,6 @@
 //! The driver: one shard's door to the outside.
 
-use crate::{Arena, Commit, Completion, Op, Platform, Token};
+use crate::{Arena, Commit, Completion, File, Op, Platform, Token};
 use elgate_types::{Monotonic, WallTime};
 use std::io;
 use std::sync::Arc;
@@ -104,6 +104,16 @@ pub trait Driver {
     /// Carries out the durable writes submitted from now on in this way, if it is one of
     /// [`commits`](Self::commits); otherwise in the nearest it has.
     fn set_commit(&mut self, commit: Commit);
+
+    /// Keeps `file` open for as long as anything submitted here is under way: also when the process
+    /// is killed, if its writes can outlive it (see [`info`](Self::info), `locks_held_by`). So a lock
+    /// on it ([`Platform::try_lock`]) is free only when no write of a dead process can come any
+    /// more. Ends with [`release`](Self::release), or with the driver. Holding it again changes
+    /// nothing.
+    fn hold(&mut self, file: &File);
+
+    /// Ends [`hold`](Self::hold). For files whose writes have all completed.
+    fn release(&mut self, file: &File);
 
     /// What this driver is.
     fn info(&self) -> DriverInfo;

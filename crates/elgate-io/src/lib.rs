@@ -32,6 +32,7 @@ mod file_jobs;
 pub mod futex;
 mod futex_waiters;
 mod handle;
+mod held;
 pub mod ids;
 mod mailbox;
 mod op;

@@ -7,7 +7,9 @@
 //! * Time stands still while code runs and moves only when a driver waits.
 //! * A file has what was written and what is durable; names have the same. [`SimWorld::power_cut`]
 //!   shows the difference, [`SimWorld::process_crash`] only loses the process.
-//! * A [`SimProcess`] can die alone: between two calls, or in the middle of one.
+//! * A [`SimProcess`] can die alone: between two calls, or in the middle of one. Of its writes under
+//!   way each has begun, and happens at its time, or never happens. What its drivers hold stays
+//!   locked until then.
 //! * Files below `/dev/shm` are memory: they survive processes, not power cuts.
 //! * A wait that nothing in the world can end returns at once, with nothing: there is nobody else
 //!   to wait for.
@@ -18,6 +20,7 @@ mod driver;
 mod events;
 mod faults;
 mod network;
+mod orphans;
 mod platform;
 mod process;
 mod random;

@@ -335,3 +335,39 @@ fn host_names_are_what_the_world_says() {
     assert!(platform.resolve("unknown.test", 1).is_err());
     assert_eq!(platform.resolve("localhost", 2).unwrap()[0].port(), 2);
 }
+
+#[test]
+fn a_write_of_a_dead_process_comes_late_and_what_its_driver_holds_is_locked_until_then() {
+    let mut late = 0;
+    for seed in 0..40 {
+        for holds in [true, false] {
+            let world = SimWorld::new(seed);
+            let process = world.process();
+            let platform = process.platform();
+            let lock = platform.open(path("lock"), create_options()).unwrap();
+            assert!(platform.try_lock(&lock).unwrap());
+            let mut driver = process.driver();
+            if holds {
+                driver.hold(&lock);
+            }
+            let file = platform.open(path("file"), create_options()).unwrap();
+            let buffer = Buffer::copy_of(&[7; 4_096]);
+            driver.submit(1, Op::Write { file, offset: 0, buffer, durable: true });
+            process.kill();
+            drop((driver, lock));
+
+            let successor = world.platform();
+            let lock = successor.open(path("lock"), create_options()).unwrap();
+            let is_free = successor.try_lock(&lock).unwrap();
+            assert_eq!(world.file_bytes(path("file")).unwrap(), b"", "it is late");
+            let last = world.now().after(std::time::Duration::from_secs(1));
+            world.advance_to(last);
+            let came = world.file_bytes(path("file")).unwrap() == [7; 4_096];
+            assert_eq!(is_free, !(came && holds), "seed {seed}");
+            assert!(successor.try_lock(&lock).unwrap());
+            assert_eq!(process.open_handles(), 0);
+            late += u32::from(came);
+        }
+    }
+    assert!(late > 20 && late < 60, "{late} of 80");
+}

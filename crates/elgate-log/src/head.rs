@@ -127,7 +127,7 @@ impl Words {
 #[derive(Debug)]
 pub(crate) struct HeadWriter {
     words: Words,
-    _lock: File,
+    lock: File,
 }
 
 /// A probe by a reader holds the lock for microseconds; a writer holds it for good.
@@ -157,7 +157,12 @@ impl HeadWriter {
             platform.write_at(&file, bytes, zeros, false).at("write", &path)?;
         }
         let map = platform.map(&file, HEAD_BYTES).at("map", &path)?;
-        Ok(Some(Self { words: Words(map), _lock: file }))
+        Ok(Some(Self { words: Words(map), lock: file }))
+    }
+
+    /// The file that carries the lock.
+    pub(crate) fn file(&self) -> &File {
+        &self.lock
     }
 
     /// What the last writer left, if this is a head file of a log and not something else.

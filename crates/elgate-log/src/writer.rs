@@ -272,6 +272,13 @@ impl LogWriter {
         [marker, retry, retire, self.mirror_wakeup()].into_iter().flatten().min()
     }
 
+    /// The file that carries the lock of the log's only writer. A driver that carries out the
+    /// operations of this log has to [hold](elgate_io::Driver::hold) it.
+    #[must_use]
+    pub fn lock(&self) -> &File {
+        self.head.file()
+    }
+
     /// Last record that survives a power cut.
     #[must_use]
     pub fn durable(&self) -> Lsn {

@@ -16,6 +16,7 @@ pub const ALL: &[&str] = &[
     "ignore-short-writes",
     "reclaim-by-time",
     "recycle-without-a-new-header",
+    "release-locks-at-death",
     "release-slots-early",
     "remove-unpassed-segments",
     "retry-failed-syncs",

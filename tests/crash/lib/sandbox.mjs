@@ -196,7 +196,7 @@ function endByPid(child) {
 /** The environment without settings of the caller's own Elgate, which would reach into the test. */
 function cleanEnvironment() {
   // ELGATE_NATIVE: another build of the addon, to see a broken one caught.
-  const kept = ['ELGATE_TEST_KEEP', 'ELGATE_BACKEND', 'ELGATE_NATIVE'];
+  const kept = ['ELGATE_TEST_KEEP', 'ELGATE_BACKEND', 'ELGATE_NATIVE', 'ELGATE_SEEDED_BUG'];
   const entries = Object.entries(process.env).filter(([name]) => !name.startsWith('ELGATE_') || kept.includes(name));
   return { ...Object.fromEntries(entries), NO_COLOR: '1' };
 }

@@ -2,6 +2,7 @@
 
 import * as ioError from './io-error.mjs';
 import * as killed from './killed.mjs';
+import * as lateWrite from './late-write.mjs';
 import * as lying from './lying.mjs';
 import * as powerCut from './power-cut.mjs';
 import * as readOnly from './read-only.mjs';
@@ -47,6 +48,7 @@ export const CASES = {
   ...onUring('sigstop-producer', 'a program is stopped in the ring and goes on', stopped.producer),
   ...onUring('lying-flush', 'flushes are lies, and the power fails', lying.run),
   rot: { title: 'bits flip in segments at rest', run: rot.run },
+  ...onBoth('late-write', 'killed while the disk holds a write back, and started again', lateWrite.run),
   ...onBoth('slow-disk', 'every request takes its time', slow.run),
   ...onBoth('kill-in-recovery', 'killed while recovering from a power cut, and cut again', killed.inRecovery),
   ...onBoth('kill-in-roll', 'killed while rolling and saving cursors, and cut', killed.inRoll),

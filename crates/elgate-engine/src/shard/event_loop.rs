@@ -99,10 +99,11 @@ fn token(part: Part, route: usize, local: u32) -> Token {
 impl Shard {
     pub(super) fn new(
         start: ShardStart,
-        driver: Box<dyn Driver>,
+        mut driver: Box<dyn Driver>,
         pinned_core: Option<usize>,
     ) -> Self {
-        let ShardStart { options, intakes, commands, peers, .. } = start;
+        let ShardStart { options, intakes, commands, peers, lock, .. } = start;
+        driver.hold(&lock);
         let counters = Counters { snapshot_at: driver.now(), ..Counters::default() };
         Self {
             options,

@@ -92,6 +92,7 @@ impl Shard {
             }
         };
         route.set_arena(self.driver.arena());
+        self.driver.hold(route.log_lock());
         self.routes[slot] = Some(route);
         self.by_name.insert(key, slot);
         self.dirty.push(slot);
@@ -154,14 +155,16 @@ impl Shard {
                     }
                 }
                 Closing::Route(slot, reply) => {
-                    let Self { routes, acknowledgements, .. } = self;
+                    let Self { routes, acknowledgements, driver, .. } = self;
                     let ended = routes[slot]
                         .as_mut()
                         .map(|route| route.is_closed() || route.is_given_up(acknowledgements));
                     match ended {
                         Some(false) => self.closing.push(Closing::Route(slot, reply)),
                         _ => {
-                            self.routes[slot] = None;
+                            if let Some(route) = routes[slot].take() {
+                                driver.release(route.log_lock());
+                            }
                             answer(&reply, Ok(()));
                         }
                     }

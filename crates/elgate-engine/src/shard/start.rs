@@ -3,7 +3,7 @@
 use super::{Command, Intake, Mailbox, Shard, ShardOptions};
 use crate::error::EngineError;
 use crate::shard_io::ShardIo;
-use elgate_io::Driver;
+use elgate_io::{Driver, File};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
 
@@ -14,6 +14,8 @@ pub struct ShardStart {
     pub(super) commands: Receiver<Command>,
     pub(super) peers: Arc<OnceLock<Vec<Mailbox>>>,
     io: Arc<ShardIo>,
+    /// The lock on the data directory.
+    pub(super) lock: File,
 }
 
 impl ShardStart {
@@ -23,8 +25,9 @@ impl ShardStart {
         commands: Receiver<Command>,
         peers: Arc<OnceLock<Vec<Mailbox>>>,
         io: Arc<ShardIo>,
+        lock: File,
     ) -> Self {
-        Self { options, intakes, commands, peers, io }
+        Self { options, intakes, commands, peers, io, lock }
     }
 
     /// Its number.

@@ -4,11 +4,12 @@ use super::sockets::{Sockets, submit_socket};
 use crate::blocking_pool::{BlockingPool, Job};
 use crate::file_jobs::FileJobs;
 use crate::futex_waiters::FutexWaiters;
+use crate::held::Held;
 use crate::mailbox::Mailbox;
 use crate::timers::Timers;
 use crate::{
-    Arena, Commit, Completion, Driver, DriverInfo, DriverOptions, Op, OsPlatform, Platform, Token,
-    Wait, Waker,
+    Arena, Commit, Completion, Driver, DriverInfo, DriverOptions, File, Op, OsPlatform, Platform,
+    Token, Wait, Waker,
 };
 use elgate_types::{Monotonic, WallTime};
 use std::io;
@@ -27,6 +28,7 @@ pub struct PollDriver {
     ready: Vec<Completion>,
     in_flight: usize,
     arena: Arena,
+    held: Held,
     facts: Vec<(&'static str, String)>,
 }
 
@@ -49,6 +51,7 @@ impl PollDriver {
             ready: Vec::new(),
             in_flight: 0,
             arena: arena(options),
+            held: Held::default(),
             facts: Vec::new(),
         })
     }
@@ -194,11 +197,20 @@ impl Driver for PollDriver {
 
     fn set_commit(&mut self, _commit: Commit) {}
 
+    fn hold(&mut self, file: &File) {
+        self.held.hold(file);
+    }
+
+    fn release(&mut self, file: &File) {
+        self.held.release(file);
+    }
+
     fn info(&self) -> DriverInfo {
         let mut facts = self.facts.clone();
         let timeouts = if self.sockets.has_coarse_timeouts() { "1 ms" } else { "1 ns" };
         facts.push(("timeout_resolution", timeouts.to_owned()));
         facts.push(("commit", Commit::Blocking.name().to_owned()));
+        facts.push(("locks_held_by", "threads".to_owned()));
         facts.extend(self.arena.facts());
         DriverInfo { backend: "poll", facts }
     }

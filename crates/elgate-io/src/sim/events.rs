@@ -43,6 +43,7 @@ impl State {
             Step::Call(call) => self.ready(op.0, Ready::Call(token, call)),
             Step::Done(result, buffer) => {
                 self.ready(op.0, Ready::Completion(Completion { token, result, buffer }));
+                self.bury_orphan(op.0);
             }
         }
     }

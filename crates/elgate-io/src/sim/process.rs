@@ -108,8 +108,9 @@ impl SimProcess {
         self.world.0.lock().handles_of(self.id)
     }
 
-    /// The process is gone, and with it its handles, locks and connections; of its writes under
-    /// way each happened or did not. Everything it wrote stays, and so does shared memory.
+    /// The process is gone, and with it its handles, locks and connections, except for what its
+    /// drivers hold while a write of theirs is still to come; of those under way each comes or does
+    /// not. Everything it wrote stays, and so does shared memory.
     pub fn kill(&self) {
         let mut state = self.world.0.lock();
         state.end_process(self.id);

@@ -7,6 +7,7 @@ use super::random::Random;
 use super::strikes::Strike;
 use super::{FaultCounts, FaultPlan, SimDriver, SimPlatform};
 use crate::handle::Descriptor;
+use crate::held::Held;
 use crate::sys::error;
 use crate::{Completion, Op, OpenOptions, Platform, Token};
 use elgate_types::{Monotonic, WallTime};
@@ -50,6 +51,10 @@ pub(super) struct DriverState {
     pub(super) ready: VecDeque<Ready>,
     pub(super) woken: bool,
     pub(super) process: ProcessId,
+    /// Files that stay open, and locked, while anything submitted here is under way.
+    pub(super) held: Held,
+    /// Its process is dead; what is submitted here are the writes that the device has begun.
+    pub(super) is_orphan: bool,
 }
 
 pub(super) struct State {
@@ -66,7 +71,7 @@ pub(super) struct State {
     pub(super) drivers: BTreeMap<u64, DriverState>,
     /// `(time, seeded order among equals, serial)` to the operation that then makes progress.
     pub(super) events: BTreeMap<(u64, u64, u64), OpRef>,
-    handles: BTreeMap<u64, (ProcessId, Opened)>,
+    pub(super) handles: BTreeMap<u64, (ProcessId, Opened)>,
     pub(super) dead: BTreeSet<ProcessId>,
     /// Processes that are to die, and how many calls they have left.
     pub(super) deaths: BTreeMap<ProcessId, u64>,
@@ -121,7 +126,7 @@ impl State {
         }
     }
 
-    fn close(&mut self, id: u64) {
+    pub(super) fn close(&mut self, id: u64) {
         match self.handles.remove(&id).map(|(_, opened)| opened) {
             Some(Opened::File { node, .. }) => {
                 if let Ok(file) = self.disk.file(node) {
@@ -173,28 +178,12 @@ impl State {
     fn settle_drivers(&mut self, has_power: bool) -> Vec<DriverState> {
         let drivers: Vec<(u64, ProcessId)> =
             self.drivers.iter().map(|(id, driver)| (*id, driver.process)).collect();
+        let living: Vec<(u64, ProcessId)> =
+            drivers.iter().filter(|(id, _)| !self.drivers[id].is_orphan).copied().collect();
         let settled =
             drivers.iter().filter_map(|(id, _)| self.settle_driver(*id, has_power)).collect();
         let anew = |(id, process)| (id, DriverState { process, ..DriverState::default() });
-        self.drivers = drivers.into_iter().map(anew).collect();
-        settled
-    }
-
-    /// One process is gone: its drivers and handles with it.
-    #[must_use]
-    pub(super) fn settle_process(&mut self, process: ProcessId) -> Vec<DriverState> {
-        let own = |(id, driver): (&u64, &DriverState)| (driver.process == process).then_some(*id);
-        let drivers: Vec<u64> = self.drivers.iter().filter_map(own).collect();
-        let settled = drivers.into_iter().filter_map(|id| self.settle_driver(id, true)).collect();
-        let handles: Vec<u64> = self
-            .handles
-            .iter()
-            .filter(|(_, (owner, _))| *owner == process)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in handles {
-            self.close(id);
-        }
+        self.drivers = living.into_iter().map(anew).collect();
         settled
     }
 }

@@ -4,13 +4,14 @@ use super::file_task::FileOp;
 use super::news::News;
 use crate::blocking_pool::{BlockingPool, Job};
 use crate::futex_waiters::FutexWaiters;
+use crate::held::Held;
 use crate::mailbox::Mailbox;
 use crate::poll::{Sockets, earliest, submit_socket};
 use crate::sys::error;
 use crate::timers::Timers;
 use crate::{
-    Arena, Commit, Completion, Driver, DriverInfo, DriverOptions, Op, OsPlatform, Platform, Token,
-    Wait, Waker,
+    Arena, Commit, Completion, Driver, DriverInfo, DriverOptions, File, Op, OsPlatform, Platform,
+    Token, Wait, Waker,
 };
 use elgate_types::{Monotonic, WallTime};
 use std::cell::{Cell, RefCell};
@@ -40,6 +41,7 @@ pub struct TokioUringDriver {
     ended: Vec<Completion>,
     in_flight: usize,
     arena: Arena,
+    held: Held,
     runtime: Runtime,
 }
 
@@ -97,6 +99,7 @@ impl TokioUringDriver {
             ended: Vec::new(),
             in_flight: 0,
             arena,
+            held: Held::default(),
             runtime,
         })
     }
@@ -276,9 +279,19 @@ impl Driver for TokioUringDriver {
 
     fn set_commit(&mut self, _commit: Commit) {}
 
+    /// The runtime's ring cannot be given files: a write can outlive the process and the lock.
+    fn hold(&mut self, file: &File) {
+        self.held.hold(file);
+    }
+
+    fn release(&mut self, file: &File) {
+        self.held.release(file);
+    }
+
     fn info(&self) -> DriverInfo {
         let mut facts =
             vec![("commit", Commit::Link.name().to_owned()), ("sockets", "epoll".to_owned())];
+        facts.push(("locks_held_by", "process: the runtime's ring takes no files".to_owned()));
         facts.extend(self.arena.facts());
         DriverInfo { backend: "tokio-uring", facts }
     }

@@ -1,5 +1,6 @@
 //! [`UringDriver`]: submitting without system calls, entering the kernel once per turn.
 
+use super::held::HeldFiles;
 use super::kernel::Kernel;
 use super::queue::Queued;
 use super::registered::RegisteredArena;
@@ -50,6 +51,8 @@ pub struct UringDriver {
     pub(super) flags: &'static str,
     pub(super) sqpoll: Sqpoll,
     pub(super) statistics: DriverStatistics,
+    /// The last to be dropped: after the threads.
+    pub(super) held: HeldFiles,
 }
 
 impl UringDriver {
@@ -64,6 +67,7 @@ impl UringDriver {
         let Ring { ring, flags, native_futex, sqpoll } = ring::open(options, &mailbox)?;
         let mut driver = Self {
             registered: RegisteredArena::new(&ring, options),
+            held: HeldFiles::new(&ring),
             ring,
             slab: Slab::default(),
             backlog: VecDeque::new(),
@@ -224,6 +228,14 @@ impl Driver for UringDriver {
         self.commit = if commits.contains(&commit) { commit } else { commits[0] };
     }
 
+    fn hold(&mut self, file: &File) {
+        self.held.hold(&self.ring, file);
+    }
+
+    fn release(&mut self, file: &File) {
+        self.held.release(&self.ring, file);
+    }
+
     fn info(&self) -> DriverInfo {
         let futex = if self.futexes.is_some() { "thread" } else { "ring" };
         let parameters = self.ring.params();
@@ -239,6 +251,7 @@ impl Driver for UringDriver {
             ("completion_entries", parameters.cq_entries().to_string()),
             ("futex_wait", futex.to_owned()),
             ("commit", self.commit.name().to_owned()),
+            self.held.fact(),
         ];
         facts.extend(self.registered.facts());
         DriverInfo { backend: "uring", facts }

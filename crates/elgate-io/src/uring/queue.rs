@@ -353,6 +353,7 @@ impl Drop for UringDriver {
         loop {
             self.fill();
             if self.owed == 0 && self.backlog.is_empty() {
+                self.held.leave(&self.ring);
                 return;
             }
             let entered = self.ring.submitter().submit_and_wait(1);

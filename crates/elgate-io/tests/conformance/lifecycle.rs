@@ -96,6 +96,42 @@ pub(crate) fn cancelling_what_is_unknown_is_harmless(world: &mut World) {
     assert_eq!(world.driver.in_flight(), 0);
 }
 
+pub(crate) fn a_held_file_stays_locked_until_it_is_released(world: &mut World) {
+    let onlooker = world.file("lock");
+    let lock = |world: &World| {
+        let file = world.file("lock");
+        assert!(world.platform.try_lock(&file).unwrap());
+        file
+    };
+    let file = lock(world);
+    world.driver.hold(&file);
+    world.driver.hold(&file);
+    world.driver.release(&file);
+    assert!(!world.platform.try_lock(&onlooker).unwrap(), "whoever opened it has it");
+    drop(file);
+    assert!(
+        world.platform.try_lock(&onlooker).unwrap(),
+        "released once, however often it was held"
+    );
+    world.driver.release(&onlooker);
+
+    drop(onlooker);
+    let file = lock(world);
+    world.driver.hold(&file);
+    drop(file);
+    let onlooker = world.file("lock");
+    let write = Op::Write {
+        file: world.file("written"),
+        offset: 0,
+        buffer: Buffer::copy_of(&[7; 4_096]),
+        durable: true,
+    };
+    assert_eq!(count(&world.run(write)), 4_096);
+    assert!(!world.platform.try_lock(&onlooker).unwrap(), "the driver has it");
+    world.drop_driver();
+    assert!(world.platform.try_lock(&onlooker).unwrap(), "as soon as the driver is gone");
+}
+
 /// More cancellations than the submission queue holds, and no poll after them.
 pub(crate) fn dropping_right_after_cancelling(world: &mut World) {
     let (listener, address) = world.listen();

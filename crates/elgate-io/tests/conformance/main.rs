@@ -108,6 +108,7 @@ suite! {
         many_timers_at_once,
         tokens_may_repeat,
         cancelling_what_is_unknown_is_harmless,
+        a_held_file_stays_locked_until_it_is_released,
         dropping_right_after_cancelling,
         dropping_with_operations_under_way;
 }

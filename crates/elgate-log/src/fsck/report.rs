@@ -194,8 +194,8 @@ pub enum FsckError {
     },
     /// A writer has the log open, so nothing in it may be changed.
     #[error(
-        "{} is being written by process {pid}, so it cannot be repaired: stop that process first, \
-         or check without repairing",
+        "{} is being written by process {pid}, so it cannot be repaired: stop that process first \
+         (if it was killed, its last write is still under way: try again), or check without repairing",
         dir.display()
     )]
     InUse {

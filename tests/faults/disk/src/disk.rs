@@ -48,6 +48,8 @@ pub(crate) struct Counters {
     pub(crate) delayed: u64,
     /// Flushes that were answered well and did nothing.
     pub(crate) lies: u64,
+    /// Writes that were held back.
+    pub(crate) held: u64,
     /// Power cuts, and what they did to writes that were not flushed.
     pub(crate) cuts: u64,
     pub(crate) unflushed: u64,
@@ -66,9 +68,15 @@ struct ArmedCut {
     after: u64,
 }
 
+/// A write that is held back, and its answer.
+pub(crate) type Held = Box<dyn FnOnce(&mut Disk) + Send>;
+
 pub(crate) struct Disk {
     medium: Medium,
     failures: Vec<Failure>,
+    /// Writes that touch this range do not happen for now.
+    hold: Option<Range<usize>>,
+    held: Vec<Held>,
     armed: Option<ArmedCut>,
     /// Before every request, in microseconds.
     pub(crate) delay_us: u64,
@@ -83,6 +91,8 @@ impl Disk {
         Self {
             medium: Medium::new(bytes),
             failures: Vec::new(),
+            hold: None,
+            held: Vec::new(),
             armed: None,
             delay_us: 0,
             lying: false,
@@ -118,8 +128,42 @@ impl Disk {
         self.armed = Some(ArmedCut { survivors, seed, request, after });
     }
 
+    /// Holds writes back that touch `range` and come from now on, until [`Self::go`].
+    pub(crate) fn hold(&mut self, range: Range<usize>) {
+        self.hold = Some(range);
+    }
+
+    /// Whether a write is one of those to be held back: the disk's user then hands it to
+    /// [`Self::keep`] instead.
+    pub(crate) fn holds(&self, offset: usize, length: usize) -> bool {
+        let touches = |range: &Range<usize>| {
+            range.start < offset.saturating_add(length) && offset < range.end
+        };
+        self.powered && self.hold.as_ref().is_some_and(touches)
+    }
+
+    /// Holds a write back.
+    pub(crate) fn keep(&mut self, write: Held) {
+        self.counters.held += 1;
+        self.held.push(write);
+    }
+
+    /// Holds no write back any more that comes from now on; those held stay so.
+    pub(crate) fn pass(&mut self) {
+        self.hold = None;
+    }
+
+    /// Lets what is held back happen, in the order in which it came.
+    pub(crate) fn go(&mut self) {
+        self.hold = None;
+        for write in std::mem::take(&mut self.held) {
+            write(self);
+        }
+    }
+
     /// Takes all rules back. The power stays as it is.
     pub(crate) fn heal(&mut self) {
+        self.go();
         self.failures.clear();
         self.delay_us = 0;
         self.lying = false;
@@ -246,6 +290,21 @@ mod tests {
             assert!(disk.read(512, 512).is_ok_and(|bytes| bytes == [8; 512]));
             assert!(disk.flush().is_ok(), "it strikes once");
         }
+    }
+
+    #[test]
+    fn a_held_write_happens_when_it_is_let_go_after_what_came_later() {
+        let mut disk = Disk::new(8192);
+        disk.hold(0..4096);
+        assert!(disk.holds(512, 512) && !disk.holds(4096, 512));
+        disk.keep(Box::new(|disk| assert!(disk.write(512, &[7; 512]).is_ok())));
+        disk.pass();
+        assert!(!disk.holds(512, 512));
+        assert!(disk.write(512, &[8; 512]).is_ok());
+        assert!(disk.read(512, 512).is_ok_and(|bytes| bytes == [8; 512]));
+        disk.go();
+        assert!(disk.read(512, 512).is_ok_and(|bytes| bytes == [7; 512]));
+        assert_eq!(disk.counters.held, 1);
     }
 
     #[test]

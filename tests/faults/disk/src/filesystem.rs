@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
-    OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request,
-    WriteFlags,
+    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyWrite, Request, WriteFlags,
 };
 
 use crate::disk::{Disk, Failed};
@@ -72,6 +72,12 @@ fn position(offset: u64) -> Result<usize, Errno> {
 }
 
 impl Filesystem for OneFile {
+    // A write that is held back must not keep the others waiting.
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let lacking = |_| std::io::Error::other("the kernel's FUSE has no asynchronous direct I/O");
+        config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).map_err(lacking)
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.attributes(FILE_NUMBER) {
             Some(file) if parent == INodeNo::ROOT && name == FILE => {
@@ -125,10 +131,25 @@ impl Filesystem for OneFile {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match position(offset).and_then(|offset| self.request(|disk| disk.write(offset, data))) {
-            Ok(()) => reply.written(data.len() as u32),
+        let answer = |reply: ReplyWrite, result: Result<usize, Errno>| match result {
+            Ok(bytes) => reply.written(bytes as u32),
             Err(error) => reply.error(error),
+        };
+        let offset = match position(offset) {
+            Ok(offset) => offset,
+            Err(error) => return reply.error(error),
+        };
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if disk.holds(offset, data.len()) {
+            let bytes = data.to_vec();
+            disk.keep(Box::new(move |disk| {
+                let result = disk.write(offset, &bytes).map(|()| bytes.len());
+                answer(reply, result.map_err(|Failed| Errno::EIO));
+            }));
+            return;
         }
+        drop(disk);
+        answer(reply, self.request(|disk| disk.write(offset, data)).map(|()| data.len()));
     }
 
     // close(2), not a flush of the device.

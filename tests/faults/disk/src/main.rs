@@ -8,6 +8,9 @@
 //!                                               bytes FROM to TO, once AFTER of them have passed
 //! delay US                                      every request takes so much longer
 //! lie                                           flushes are answered well and do nothing
+//! hold [FROM TO]                                writes that touch bytes FROM to TO do not happen until told to
+//! pass                                          those that come from now on are served again; those held stay so
+//! go                                            what is held happens
 //! heal                                          takes all of the above back
 //! cut none|all|prefix|subset|sectors SEED       the power fails; which unflushed writes survive
 //! cut SURVIVORS SEED write|flush AFTER          the same when that request arrives, AFTER others of its kind
@@ -108,6 +111,10 @@ fn obey(disk: &mut Disk, line: &str) -> Option<String> {
             disk.fail(request, after.parse().ok()?, (count > 0).then_some(count), range);
         }
         ["delay", us] => disk.delay_us = us.parse().ok()?,
+        ["hold"] => disk.hold(0..disk.len()),
+        ["hold", from, to] => disk.hold(from.parse().ok()?..to.parse().ok()?),
+        ["pass"] => disk.pass(),
+        ["go"] => disk.go(),
         ["lie"] => disk.lying = true,
         ["heal"] => disk.heal(),
         ["cut", survivors, seed] => disk.cut(Survivors::named(survivors)?, seed.parse().ok()?),
@@ -131,13 +138,14 @@ fn stats(counters: &Counters) -> String {
         format!("{{{}}}", fields.join(","))
     };
     format!(
-        "{{\"served\":{},\"failed\":{},\"refused\":{},\"delayed\":{},\"lies\":{},\"cuts\":{},\
+        "{{\"served\":{},\"failed\":{},\"refused\":{},\"delayed\":{},\"lies\":{},\"held\":{},\"cuts\":{},\
          \"unflushed\":{},\"dropped\":{},\"torn\":{}}}",
         by_kind(counters.served),
         by_kind(counters.failed),
         counters.refused,
         counters.delayed,
         counters.lies,
+        counters.held,
         counters.cuts,
         counters.unflushed,
         counters.dropped,
