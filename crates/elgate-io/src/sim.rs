@@ -9,10 +9,12 @@
 //!   shows the difference, [`SimWorld::process_crash`] only loses the process.
 //! * A [`SimProcess`] can die alone: between two calls, or in the middle of one.
 //! * Files below `/dev/shm` are memory: they survive processes, not power cuts.
+//! * [`SimWorld::add_device`] mounts another device, with faults of its own.
 //! * A wait that nothing in the world can end returns at once, with nothing: there is nobody else
 //!   to wait for.
 
 mod content;
+mod devices;
 mod disk;
 mod driver;
 mod events;
