@@ -6,6 +6,7 @@
 
 /// Every defect, by name.
 pub const ALL: &[&str] = &[
+    "acknowledge-before-mirror",
     "acknowledge-before-sync",
     "acknowledge-past-a-hole",
     "append-replayed-again",
@@ -13,10 +14,12 @@ pub const ALL: &[&str] = &[
     "deliver-what-is-only-visible",
     "forget-epoch-and-torn-tail",
     "ignore-short-writes",
+    "mirror-catch-up-skips-a-batch",
     "reclaim-by-time",
     "recycle-without-a-new-header",
     "release-slots-early",
     "remove-unpassed-segments",
+    "repair-from-stale-twin",
     "retry-failed-syncs",
     "reuse-lsn-after-restart",
     "save-cursor-early",
