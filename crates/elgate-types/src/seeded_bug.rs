@@ -19,7 +19,6 @@ pub const ALL: &[&str] = &[
     "recycle-without-a-new-header",
     "release-slots-early",
     "remove-unpassed-segments",
-    "repair-from-stale-twin",
     "retry-failed-syncs",
     "reuse-lsn-after-restart",
     "save-cursor-early",

@@ -11,7 +11,7 @@ use super::segments::Pair;
 use super::walk::Position;
 use crate::batch::BatchHeader;
 use crate::error::IoFault;
-use elgate_types::{Lsn, seeded_bug};
+use elgate_types::Lsn;
 
 /// A place in a segment.
 pub(super) struct Place<'p> {
@@ -54,10 +54,8 @@ impl Check<'_> {
         };
         let (first, second) = (judge(&mut here.pair.here)?, judge(&mut here.pair.there)?);
         // What was promised to nobody may be there from an attempt that came to nothing.
-        let may_repair = here.pair.twin_is_complete
-            || expected.is_proven
-            || here.pair.here.is_none()
-            || seeded_bug::is("repair-from-stale-twin");
+        let may_repair =
+            here.pair.twin_is_complete || expected.is_proven || here.pair.here.is_none();
         let source = if may_repair { &second } else { &Judged::Bad };
         let (header, right) = match (&first, source) {
             (Judged::Whole(header), _) => {
