@@ -127,7 +127,7 @@ impl SimWorld {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OpenOptions, Platform};
+    use crate::OpenOptions;
 
     const READ_WRITE: OpenOptions = OpenOptions {
         read: true,
