@@ -191,7 +191,7 @@ impl Producer<'_> {
         while meter.clock.elapsed() < time && self.next - meter.first < records_max {
             if !self.try_submit(&mut packed)? {
                 self.take_acknowledgements()?;
-                self.client.wait_for_space(Duration::from_millis(10));
+                self.client.wait_for_space(self.route, Duration::from_millis(10));
             }
         }
         self.drain()?;

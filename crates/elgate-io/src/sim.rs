@@ -11,10 +11,12 @@
 //!   way each has begun, and happens at its time, or never happens. What its drivers hold stays
 //!   locked until then.
 //! * Files below `/dev/shm` are memory: they survive processes, not power cuts.
+//! * [`SimWorld::add_device`] mounts another device, with faults of its own.
 //! * A wait that nothing in the world can end returns at once, with nothing: there is nobody else
 //!   to wait for.
 
 mod content;
+mod devices;
 mod disk;
 mod driver;
 mod events;

@@ -247,3 +247,28 @@ fn what_a_mirror_missed_is_copied() {
     assert!(world.file_bytes(&in_mirror(path)).expect("reads") == *good);
     assert!(run(&world, false, true).is_clean());
 }
+
+#[test]
+fn the_beginning_of_the_last_segment_comes_from_its_twin() {
+    // The twin has no footer, but what it states to be durable was the same in both.
+    for cut in [0, BLOCK, 3 * BLOCK] {
+        let mut rig = mirrored_rig(1);
+        for _ in 0..5 {
+            rig.commit(9_000);
+        }
+        let acknowledged = rig.writer.durable();
+        rig.close();
+        let world = rig.world.clone();
+        drop(rig);
+        world.process_crash();
+        no_faults(&world);
+        let files = segments_in(&world, DIR);
+        let (path, good) = files.iter().next().expect("one");
+        assert_eq!(files.len(), 1);
+        put_file(&world, path, &good[..cut]);
+        let report = run(&world, true, true);
+        assert_eq!((report.left, report.lost_records), (0, 0), "{cut}: {report:?}");
+        assert_eq!(report.last_lsn, Some(acknowledged), "{cut}: {report:?}");
+        assert!(run(&world, false, true).is_clean(), "{cut}");
+    }
+}

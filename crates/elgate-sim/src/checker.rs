@@ -19,6 +19,7 @@ use crate::ledger::OpState;
 use crate::payload::{NAMED_BYTES_MIN, RecordName, identify, payload};
 use crate::simulation::{DATA, OUT};
 use crate::stage::Stage;
+use crate::twins::directories;
 use elgate_engine::SinkKind;
 use elgate_io::sim::StrikeKind;
 use elgate_log::{GapReason, LogReader, ReadBatch, ReadFrom};
@@ -326,6 +327,7 @@ impl<'a> RouteCheck<'a> {
             let options = elgate_log::LogOptions {
                 segment_bytes: 4 << 20,
                 flush: plan.flush,
+                mirror: plan.has_mirror.then(|| directories(self.stage, self.index).1),
                 ..Default::default()
             };
             let (_, recovery) = elgate_log::open(platform, &directory, &plan.name, options)

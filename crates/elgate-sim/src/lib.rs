@@ -13,6 +13,7 @@
 //! | `producer.rs`, `far_end.rs` | the two ends |
 //! | `ledger.rs`, `payload.rs` | what is known outside of everything that can fail |
 //! | `checker.rs` | the invariants |
+//! | `twins.rs`, `twin_check.rs` | mirrors on a second device, and what they are worth |
 //! | `story.rs`, `report.rs` | what is said about it |
 //! | `sweep.rs` | many seeds |
 //!
@@ -32,6 +33,8 @@ mod simulation;
 mod stage;
 mod story;
 mod sweep;
+mod twin_check;
+mod twins;
 
 pub use report::{Failure, Report};
 pub use simulation::run;

@@ -34,6 +34,8 @@ pub(crate) struct RoutePlan {
     pub(crate) timeout_ms: u32,
     pub(crate) paused: bool,
     pub(crate) attempts_max: u32,
+    /// Whether it is configured with a mirror now (`twins.rs`).
+    pub(crate) has_mirror: bool,
 }
 
 /// How often what happens, in a thousand steps.
@@ -76,10 +78,11 @@ impl fmt::Display for Scenario {
         let Self { shards, producers, routes, .. } = self;
         write!(formatter, "{shards} shards, {producers} producers")?;
         for route in routes {
-            let RoutePlan { name, sink, flush, ordered, retains_all, .. } = route;
+            let RoutePlan { name, sink, flush, ordered, retains_all, has_mirror, .. } = route;
             write!(
                 formatter,
-                "\n{name}: sink {sink:?}, flush {flush:?}, ordered {ordered}, keeps all {retains_all}"
+                "\n{name}: sink {sink:?}, flush {flush:?}, ordered {ordered}, keeps all {retains_all}, \
+                 mirror {has_mirror}"
             )?;
         }
         Ok(())
@@ -107,6 +110,7 @@ impl RoutePlan {
             timeout_ms: dice.between(500, 5_000) as u32,
             paused: false,
             attempts_max: if dice.of(150) { 4 } else { 0 },
+            has_mirror: false,
         }
     }
 
@@ -133,6 +137,9 @@ impl RoutePlan {
             "paused": self.paused,
             "timeout_ms": self.timeout_ms,
         });
+        if self.has_mirror {
+            config["mirror"] = crate::twins::MIRRORS.into();
+        }
         match self.sink {
             SinkKind::File => config["path"] = format!("{name}.log").into(),
             SinkKind::Http => {

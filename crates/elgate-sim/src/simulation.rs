@@ -6,6 +6,7 @@ use crate::far_end::{MOODS, Mood};
 use crate::producer::{RING, SimProducer};
 use crate::report::{Failure, Report};
 use crate::stage::{Actor, Stage, on_stage, set_stage};
+use crate::{twin_check, twins};
 use elgate_engine::{
     Engine, EngineConfig, EngineError, FilesConfig, Mode, RingConfig, RuntimeConfig,
 };
@@ -41,6 +42,9 @@ pub fn run(seed: u64, aloud: bool) -> Result<Report, Failure> {
         if simulation.is_well() {
             checker::check(&stage);
         }
+        if simulation.is_well() {
+            twin_check::examine(&stage);
+        }
     }));
     let failure = match verdict {
         Ok(()) => stage.violation.borrow().clone(),
@@ -72,6 +76,15 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
+/// Whether everything has come to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    No,
+    /// Except that a mirror is not written to.
+    MirrorLeft,
+    Whole,
+}
+
 struct Simulation {
     stage: Rc<Stage>,
     engine: Option<Engine>,
@@ -92,6 +105,7 @@ impl Simulation {
     fn live(&mut self) {
         let stage = Rc::clone(&self.stage);
         stage.world.set_faults(stage.scenario.borrow().faults.clone());
+        twins::mount(&stage);
         let steps = stage.roll(|dice| dice.between(200, 2_500));
         for _ in 0..steps {
             self.tend();
@@ -110,6 +124,7 @@ impl Simulation {
             self.engine = None;
         }
         if self.engine.is_none() && self.stage.roll(|dice| dice.of(100)) {
+            twins::between_engines(&self.stage);
             self.open_engine(true);
         }
         let producers = self.stage.producers.borrow().len();
@@ -239,6 +254,7 @@ impl Simulation {
             let sign = if stage.roll(|dice| dice.of(500)) { 1 } else { -1 };
             stage.world.jump_wall_clock(sign * days * 86_400);
         }
+        twins::endanger(&stage);
         if roll(perils.mood) {
             let mood = MOODS[stage.roll(|dice| dice.index(MOODS.len()))];
             stage.far_end.borrow_mut().mood = mood;
@@ -264,6 +280,7 @@ impl Simulation {
         stage.is_cold.set(true);
         stage.far_end.borrow_mut().listen();
         stage.ledger.borrow_mut().power_cut();
+        twin_check::after_power_cut(&stage);
     }
 
     /// The disk fills up, or has room again.
@@ -343,11 +360,11 @@ impl Simulation {
         self.look().map(drop)
     }
 
-    /// Takes note of what the engine says about itself. Whether everything has come to rest.
-    fn look(&mut self) -> Result<bool, EngineError> {
+    /// Takes note of what the engine says about itself, and whether everything has come to rest.
+    fn look(&mut self) -> Result<Rest, EngineError> {
         let status = self.ask(Engine::status)?;
         let stage = &self.stage;
-        let mut at_rest = true;
+        let (mut at_rest, mut mirror_left) = (true, false);
         let mut ledger = stage.ledger.borrow_mut();
         for (index, route) in stage.scenario.borrow().routes.iter().enumerate() {
             let Some(found) = status.routes.iter().find(|found| found.name == route.name) else {
@@ -357,13 +374,21 @@ impl Simulation {
             let keeps = found.sink == "none";
             at_rest &= found.lag_records == 0 || keeps;
             at_rest &= found.durable_lsn.next() == found.next_lsn;
+            if let Some(mirror) = &found.mirror {
+                at_rest &= mirror.segments_behind == 0;
+                mirror_left |= mirror.trouble.is_some();
+            }
         }
         let used: u64 =
             status.shards.iter().flat_map(|shard| &shard.rings).map(|ring| ring.used_slots).sum();
         if used == 0 {
             ledger.settle_refusals();
         }
-        Ok(at_rest && used == 0)
+        Ok(match at_rest && used == 0 {
+            false => Rest::No,
+            true if mirror_left => Rest::MirrorLeft,
+            true => Rest::Whole,
+        })
     }
 
     fn reload(&mut self, route: usize) -> Result<(), EngineError> {
@@ -397,6 +422,7 @@ impl Simulation {
         for _ in 0..self.stage.roll(|dice| dice.below(60)) {
             self.stage.step(None);
         }
+        twins::perhaps_change(&self.stage, route);
         let routes = self.config().routes;
         self.ask(|engine| engine.apply_routes(&routes)).map(drop)
     }
@@ -423,6 +449,7 @@ impl Simulation {
         checker::note_strikes(&stage, false);
         stage.stop_submitting();
         stage.world.set_faults(FaultPlan::default());
+        twins::end_faults(&stage);
         stage.marks_left.set(None);
         stage.producer_marks_left.set(None);
         stage.far_end.borrow_mut().mood = Mood::Well;
@@ -436,7 +463,7 @@ impl Simulation {
             engine.die_in(None);
         }
         let mut until = stage.world.now().after(REST_WITHIN);
-        let mut mended = false;
+        let (mut mended, mut joined) = (false, false);
         for attempt in 0..OPEN_ATTEMPTS_MAX {
             if self.engine.is_none() || !stage.is_engine_alive() {
                 self.engine = None;
@@ -461,7 +488,14 @@ impl Simulation {
             let outstanding: usize =
                 stage.producers.borrow().iter().flatten().map(SimProducer::outstanding).sum();
             match self.look() {
-                Ok(true) if outstanding == 0 => break,
+                Ok(Rest::Whole) if outstanding == 0 => break,
+                // A mirror that was left is entered with the next write, or start.
+                Ok(Rest::MirrorLeft) if outstanding == 0 && !joined => {
+                    joined = true;
+                    stage.mark("engine.restarted_for_mirror");
+                    self.restart();
+                    self.open_engine(false);
+                }
                 Ok(_) => {}
                 Err(error) => stage.violate(format!("the engine ended at rest: {error}")),
             }

@@ -7,6 +7,7 @@ use crate::ledger::{Ledger, OpState};
 use crate::producer::SimProducer;
 use crate::scenario::Scenario;
 use crate::story::Story;
+use crate::twins::Twins;
 use elgate_engine::{Shard, Turn};
 use elgate_io::Wait;
 use elgate_io::sim::{SimDeath, SimProcess, SimWorld};
@@ -36,6 +37,7 @@ pub(crate) struct ShardSlot {
 pub(crate) struct Stage {
     pub(crate) world: SimWorld,
     pub(crate) scenario: RefCell<Scenario>,
+    pub(crate) twins: RefCell<Twins>,
     dice: RefCell<Dice>,
     pub(crate) story: Story,
     pub(crate) ledger: RefCell<Ledger>,
@@ -84,7 +86,8 @@ pub(crate) fn set_stage(stage: Option<Rc<Stage>>) {
 impl Stage {
     pub(crate) fn new(seed: u64, aloud: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let scenario = Scenario::new(&mut dice);
+        let mut scenario = Scenario::new(&mut dice);
+        let twins = Twins::new(seed, &mut scenario);
         let world = SimWorld::new(seed);
         let mut ledger = Ledger::default();
         for route in &scenario.routes {
@@ -113,6 +116,7 @@ impl Stage {
             violation: RefCell::new(None),
             spins: Cell::new(0),
             scenario: RefCell::new(scenario),
+            twins: RefCell::new(twins),
         }
     }
 

@@ -6,6 +6,7 @@
 
 /// Every defect, by name.
 pub const ALL: &[&str] = &[
+    "acknowledge-before-mirror",
     "acknowledge-before-sync",
     "acknowledge-past-a-hole",
     "append-replayed-again",
@@ -14,6 +15,7 @@ pub const ALL: &[&str] = &[
     "forget-epoch-and-torn-tail",
     "forget-what-was-set-aside",
     "ignore-short-writes",
+    "mirror-catch-up-skips-a-batch",
     "reclaim-by-time",
     "recycle-without-a-new-header",
     "release-locks-at-death",

@@ -12,7 +12,7 @@ use crate::sys::error;
 use elgate_types::limits::BLOCK_BYTES;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -38,6 +38,8 @@ pub(super) struct FileNode {
     pub(super) lock: Option<u64>,
     /// The handles that hold locks on single bytes.
     pub(super) byte_locks: BTreeMap<u16, u64>,
+    /// Which device it is on.
+    device: usize,
     /// Lies in memory: all there is of its bytes is the map.
     is_memory: bool,
 }
@@ -64,14 +66,29 @@ struct NameOp(Vec<(NodeId, String, Option<NodeId>)>);
 pub(super) struct Disk {
     nodes: BTreeMap<NodeId, Node>,
     next_node: NodeId,
+    /// Where further devices are mounted; device `n` is at index `n - 1`.
+    mounts: Vec<Mount>,
     unsynced_names: Vec<NameOp>,
     sequence: u64,
+}
+
+/// Where a device is, or was until it was pulled out.
+#[derive(Debug)]
+struct Mount {
+    root: PathBuf,
+    is_there: bool,
 }
 
 impl Disk {
     pub(super) fn new() -> Self {
         let nodes = BTreeMap::from([(ROOT, Node::Directory(Names::default()))]);
-        let mut disk = Self { nodes, next_node: ROOT + 1, unsynced_names: Vec::new(), sequence: 0 };
+        let mut disk = Self {
+            nodes,
+            next_node: ROOT + 1,
+            mounts: Vec::new(),
+            unsynced_names: Vec::new(),
+            sequence: 0,
+        };
         disk.create_directories(Path::new(MEMORY)).expect("an empty disk has room for it");
         disk
     }
@@ -81,12 +98,14 @@ impl Disk {
         self.sequence
     }
 
-    /// Bytes of all files, in whole blocks.
-    pub(super) fn used_bytes(&self) -> u64 {
+    /// Bytes of all files of a device, in whole blocks.
+    pub(super) fn used_bytes(&self, device: usize) -> u64 {
         self.nodes
             .values()
             .map(|node| match node {
-                Node::File(file) if !file.is_memory => file.content.allocated_bytes(),
+                Node::File(file) if !file.is_memory && file.device == device => {
+                    file.content.allocated_bytes()
+                }
                 Node::File(_) | Node::Directory(_) => 0,
             })
             .sum()
@@ -108,7 +127,7 @@ impl Disk {
 
     fn lookup(&self, path: &Path) -> io::Result<NodeId> {
         let mut node = ROOT;
-        for name in components(path)? {
+        for name in self.components(path)? {
             let names = self.names(node)?;
             node = *names.current.get(&name).ok_or_else(|| error(libc::ENOENT))?;
         }
@@ -117,7 +136,7 @@ impl Disk {
 
     /// The directory and the name of a path's last component.
     fn parent(&self, path: &Path) -> io::Result<(NodeId, String)> {
-        let mut names = components(path)?;
+        let mut names = self.components(path)?;
         let name = names.pop().ok_or_else(|| error(libc::EISDIR))?;
         let mut node = ROOT;
         for name in names {
@@ -142,7 +161,8 @@ impl Disk {
             Some(node) => self.file(node).map(|_| node),
             None if create || create_new => {
                 let is_memory = path.starts_with(MEMORY);
-                let file = FileNode { is_memory, ..FileNode::default() };
+                let device = self.device_below(path);
+                let file = FileNode { is_memory, device, ..FileNode::default() };
                 let node = self.add_node(Node::File(file));
                 self.apply(NameOp(vec![(directory, name, Some(node))]));
                 Ok(node)
@@ -153,7 +173,7 @@ impl Disk {
 
     pub(super) fn create_directories(&mut self, path: &Path) -> io::Result<()> {
         let mut node = ROOT;
-        for name in components(path)? {
+        for name in self.components(path)? {
             let existing = self.names(node)?.current.get(&name).copied();
             node = match existing {
                 Some(child) => child,
@@ -169,6 +189,9 @@ impl Disk {
     }
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<(String, u64, bool)>> {
+        if self.mounts.iter().any(|mount| mount.root == path && !mount.is_there) {
+            return Ok(Vec::new());
+        }
         let names = self.names(self.lookup(path)?)?;
         let entry = |(name, node): (&String, &NodeId)| match self.nodes.get(node) {
             Some(Node::File(file)) => (name.clone(), file.content.size(), false),
@@ -180,6 +203,9 @@ impl Disk {
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_directory, from_name) = self.parent(from)?;
         let (to_directory, to_name) = self.parent(to)?;
+        if self.device_below(from) != self.device_below(to) {
+            return Err(error(libc::EXDEV));
+        }
         let node = self.lookup(from)?;
         if let Ok(replaced) = self.lookup(to) {
             if replaced == node {
@@ -283,13 +309,13 @@ impl Disk {
     /// What is on the platters is all there is.
     pub(super) fn power_cut(
         &mut self,
-        plan: &FaultPlan,
+        plans: &[FaultPlan],
         random: &mut Random,
         counts: &mut FaultCounts,
     ) {
         self.process_crash();
         let names = std::mem::take(&mut self.unsynced_names);
-        let kept = if plan.keep_unsynced { random.index(names.len() + 1) } else { 0 };
+        let kept = if plans[0].keep_unsynced { random.index(names.len() + 1) } else { 0 };
         for op in names.into_iter().take(kept) {
             self.make_durable(&op);
         }
@@ -302,7 +328,9 @@ impl Disk {
         for node in self.nodes.values_mut() {
             match node {
                 Node::Directory(names) => names.current = names.durable.clone(),
-                Node::File(file) => file.content.power_cut(plan, horizon, random, counts),
+                Node::File(file) => {
+                    file.content.power_cut(&plans[file.device], horizon, random, counts);
+                }
             }
         }
         self.forget_unreachable();
@@ -313,9 +341,12 @@ impl Disk {
         self.walk().into_iter().find(|(node, _)| *node == wanted).map(|(_, path)| path)
     }
 
-    /// The files whose path ends so, in order of path.
-    pub(super) fn files_ending_with(&self, suffix: &str) -> Vec<NodeId> {
-        let found = self.walk().into_iter().filter(|(_, path)| path.ends_with(suffix));
+    /// The files of a device whose path ends so, in order of path.
+    pub(super) fn files_ending_with(&self, device: usize, suffix: &str) -> Vec<NodeId> {
+        let fits = |(node, path): &(NodeId, String)| {
+            path.ends_with(suffix) && self.device_of(*node) == device
+        };
+        let found = self.walk().into_iter().filter(fits);
         found.map(|(node, _)| node).collect()
     }
 
@@ -334,6 +365,69 @@ impl Disk {
             }
         }
         files
+    }
+
+    // --- further devices ---
+
+    pub(super) fn mount(&mut self, root: &Path) -> io::Result<()> {
+        self.create_directories(root)?;
+        self.mounts.push(Mount { root: root.to_owned(), is_there: true });
+        Ok(())
+    }
+
+    /// The number of the device at `root`.
+    pub(super) fn mounted_at(&self, root: &Path) -> io::Result<usize> {
+        let found = self.mounts.iter().position(|mount| mount.root == root);
+        found.map(|index| index + 1).ok_or_else(|| error(libc::ENODEV))
+    }
+
+    /// The device that a path is on.
+    pub(super) fn device_below(&self, path: &Path) -> usize {
+        let found = self.mounts.iter().position(|mount| path.starts_with(&mount.root));
+        found.map_or(0, |index| index + 1)
+    }
+
+    pub(super) fn device_of(&self, node: NodeId) -> usize {
+        match self.nodes.get(&node) {
+            Some(Node::File(file)) => file.device,
+            _ => 0,
+        }
+    }
+
+    /// A device goes away. Its names stay: what renames a file has synced it before.
+    pub(super) fn pull(
+        &mut self,
+        device: usize,
+        plan: &FaultPlan,
+        random: &mut Random,
+        counts: &mut FaultCounts,
+    ) {
+        let horizon = random.below(self.sequence + 2);
+        for node in self.nodes.values_mut() {
+            if let Node::File(file) = node
+                && file.device == device
+            {
+                file.mapping = None;
+                file.content.power_cut(plan, horizon, random, counts);
+            }
+        }
+        if let Some(mount) = self.mounts.get_mut(device - 1) {
+            mount.is_there = false;
+        }
+    }
+
+    /// A device is there again; `blank`: with nothing on it.
+    pub(super) fn put_back(&mut self, device: usize, blank: bool) -> io::Result<()> {
+        let Some(mount) = self.mounts.get_mut(device - 1) else {
+            return Err(error(libc::ENODEV));
+        };
+        mount.is_there = true;
+        if blank {
+            let root = mount.root.clone();
+            let node = self.lookup(&root)?;
+            self.nodes.insert(node, Node::Directory(Names::default()));
+        }
+        Ok(())
     }
 
     fn add_node(&mut self, node: Node) -> NodeId {
@@ -420,6 +514,17 @@ fn store_map(map: &SharedMap, content: &Content) {
         if cell.load(Ordering::Acquire) != value {
             cell.store(value, Ordering::Release); // pairs with acquire loads through the map
         }
+    }
+}
+
+impl Disk {
+    /// The names in a path, if nothing that was pulled out is on it.
+    fn components(&self, path: &Path) -> io::Result<Vec<String>> {
+        let is_gone = |mount: &Mount| !mount.is_there && path != mount.root;
+        if self.mounts.iter().any(|mount| path.starts_with(&mount.root) && is_gone(mount)) {
+            return Err(error(libc::ENOENT));
+        }
+        components(path)
     }
 }
 

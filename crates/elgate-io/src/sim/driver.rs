@@ -111,7 +111,13 @@ impl Driver for SimDriver {
         }
         let mut state = self.world.0.lock();
         let serial = state.serial();
-        let plan = &state.plan;
+        let device = match &op {
+            Op::Write { file, .. } | Op::Read { file, .. } | Op::Sync { file } => {
+                state.device_of_file(file)
+            }
+            _ => 0,
+        };
+        let plan = state.plan_of(device);
         let (file, sync, network) = (plan.file_latency, plan.sync_latency, plan.network_latency);
         let blocking = plan.blocking_latency;
         let range = match &op {
@@ -128,9 +134,9 @@ impl Driver for SimDriver {
             (_, Some(range)) => {
                 let delay = state.random.latency(range);
                 let on_file = matches!(op, Op::Write { .. } | Op::Read { .. } | Op::Sync { .. });
-                let stall = state.plan.stall_per_mille;
+                let stall = state.plan_of(device).stall_per_mille;
                 let stalls = on_file && state.random.per_mille(stall);
-                state.counts.stalls += u64::from(stalls);
+                state.counts_of(device).stalls += u64::from(stalls);
                 let factor = if stalls { 100 } else { 1 };
                 Some(state.now_ns.saturating_add(delay * factor))
             }

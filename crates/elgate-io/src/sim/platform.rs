@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-/// The device number of the simulated disk.
+/// The device number of the simulated disk; further devices follow.
 const DEVICE: u64 = 1;
 
 /// The blocking side of a [`SimWorld`].
@@ -47,8 +47,10 @@ impl State {
         offset: u64,
         bytes: usize,
     ) -> io::Result<u64> {
-        let Opened::File { node, options } = self.opened(&file.0)? else {
-            return Err(error(libc::EBADF));
+        let (node, options) = match self.opened(&file.0)? {
+            Opened::File { node, options } => (node, options),
+            Opened::Severed => return Err(error(libc::EIO)),
+            _ => return Err(error(libc::EBADF)),
         };
         let allowed = match access {
             Access::Read => options.read,
@@ -75,8 +77,10 @@ impl State {
         bytes: &mut [u8],
     ) -> io::Result<usize> {
         let node = self.file_node(file, &Access::Read, offset, bytes.len())?;
-        if self.random.per_mille(self.plan.read_error_per_mille) {
-            self.counts.read_errors += 1;
+        let device = self.device_of(node);
+        let chance = self.plan_of(device).read_error_per_mille;
+        if self.random.per_mille(chance) {
+            self.counts_of(device).read_errors += 1;
             return Err(error(libc::EIO));
         }
         self.disk.pull_map(node)?;
@@ -96,15 +100,20 @@ impl State {
             matches!(self.opened(&file.0)?, Opened::File { options, .. } if options.append);
         let offset = if appends { self.disk.file(node)?.content.size() } else { offset };
         let growth = self.disk.file(node)?.content.growth_bytes(offset + bytes.len() as u64);
-        self.check_space(growth)?;
+        self.check_space(node, growth)?;
+        let device = self.device_of(node);
+        let (error_chance, short_chance) = {
+            let plan = self.plan_of(device);
+            (plan.write_error_per_mille, plan.short_write_per_mille)
+        };
         let blocks = bytes.len() / BLOCK_BYTES;
         let mut length = bytes.len();
-        let failed = self.random.per_mille(self.plan.write_error_per_mille);
+        let failed = self.random.per_mille(error_chance);
         if failed {
-            self.counts.write_errors += 1;
+            self.counts_of(device).write_errors += 1;
             length = self.random.index(blocks + 1) * BLOCK_BYTES;
-        } else if blocks > 1 && self.random.per_mille(self.plan.short_write_per_mille) {
-            self.counts.short_writes += 1;
+        } else if blocks > 1 && self.random.per_mille(short_chance) {
+            self.counts_of(device).short_writes += 1;
             length = (1 + self.random.index(blocks - 1)) * BLOCK_BYTES;
         }
         let (node, offset) = self.astray(node, offset, length).unwrap_or((node, offset));
@@ -124,9 +133,7 @@ impl State {
     }
 
     pub(super) fn sync_file(&mut self, file: &File) -> io::Result<()> {
-        let Opened::File { node, .. } = self.opened(&file.0)? else {
-            return Err(error(libc::EBADF));
-        };
+        let node = node_of(self, file)?;
         self.disk.pull_map(node)?;
         let bytes = usize::try_from(self.disk.file(node)?.content.size()).unwrap_or(usize::MAX);
         if self.sync_reaches_disk(node, 0, bytes)? {
@@ -137,14 +144,17 @@ impl State {
 
     /// Fails, or lies, as the plan wants.
     fn sync_reaches_disk(&mut self, node: u64, offset: u64, bytes: usize) -> io::Result<bool> {
-        if self.random.per_mille(self.plan.sync_error_per_mille) {
-            self.counts.sync_errors += 1;
+        let device = self.device_of(node);
+        let plan = self.plan_of(device);
+        let (error_chance, lost_chance) = (plan.sync_error_per_mille, plan.lost_sync_per_mille);
+        if self.random.per_mille(error_chance) {
+            self.counts_of(device).sync_errors += 1;
             self.disk.file(node)?.content.sync_failed(&mut self.random);
             return Err(error(libc::EIO));
         }
-        let lost = self.random.per_mille(self.plan.lost_sync_per_mille);
+        let lost = self.random.per_mille(lost_chance);
         if lost {
-            self.counts.lost_syncs += 1;
+            self.counts_of(device).lost_syncs += 1;
             self.strike(StrikeKind::LostSync, node, offset, bytes as u64);
         }
         Ok(!lost)
@@ -283,7 +293,7 @@ impl Platform for SimPlatform {
         let mut state = self.0.0.lock();
         let node = state.file_node(file, &Access::Write, 0, 0)?;
         let growth = state.disk.file(node)?.content.growth_bytes(bytes);
-        state.check_space(growth)?;
+        state.check_space(node, growth)?;
         state.disk.pull_map(node)?;
         let sequence = state.disk.next_sequence();
         state.disk.file(node)?.content.set_size(bytes, sequence);
@@ -291,8 +301,9 @@ impl Platform for SimPlatform {
     }
 
     fn identity(&self, file: &File) -> io::Result<FileIdentity> {
-        let node = node_of(&self.0.0.lock(), file)?;
-        Ok(FileIdentity { device: DEVICE, inode: node })
+        let state = self.0.0.lock();
+        let node = node_of(&state, file)?;
+        Ok(FileIdentity { device: DEVICE + state.device_of(node) as u64, inode: node })
     }
 
     fn zero_fill(&self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
@@ -300,7 +311,7 @@ impl Platform for SimPlatform {
         let mut state = self.0.0.lock();
         let node = state.file_node(file, &Access::Write, 0, 0)?;
         let growth = state.disk.file(node)?.content.growth_bytes(offset.saturating_add(bytes));
-        state.check_space(growth)?;
+        state.check_space(node, growth)?;
         state.disk.pull_map(node)?;
         let sequence = state.disk.next_sequence();
         state.disk.file(node)?.content.zero(offset, bytes, sequence);
@@ -329,10 +340,11 @@ impl Platform for SimPlatform {
         state.disk.map(node, bytes)
     }
 
-    fn available_bytes(&self, _path: &Path) -> io::Result<u64> {
+    fn available_bytes(&self, path: &Path) -> io::Result<u64> {
         let state = self.0.0.lock();
-        let limit = state.plan.enospc_after_bytes.unwrap_or(u64::MAX);
-        Ok(limit.saturating_sub(state.disk.used_bytes()))
+        let device = state.disk.device_below(path);
+        let limit = state.plan_of(device).enospc_after_bytes.unwrap_or(u64::MAX);
+        Ok(limit.saturating_sub(state.disk.used_bytes(device)))
     }
 
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -377,6 +389,7 @@ impl Platform for SimPlatform {
 fn node_of(state: &State, file: &File) -> io::Result<u64> {
     match state.opened(&file.0)? {
         Opened::File { node, .. } => Ok(node),
+        Opened::Severed => Err(error(libc::EIO)),
         _ => Err(error(libc::EBADF)),
     }
 }

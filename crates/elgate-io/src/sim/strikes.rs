@@ -50,17 +50,19 @@ impl State {
         offset: u64,
         bytes: usize,
     ) -> Option<(NodeId, u64)> {
+        let device = self.device_of(node);
+        let chance = self.plan_of(device).misdirected_write_per_mille;
         let aligned = offset.is_multiple_of(BLOCK) && bytes.is_multiple_of(BLOCK_BYTES);
-        if bytes == 0 || !aligned || !self.random.per_mille(self.plan.misdirected_write_per_mille) {
+        if bytes == 0 || !aligned || !self.random.per_mille(chance) {
             return None;
         }
-        let suffix = self.plan.damage_suffix;
+        let suffix = self.plan_of(device).damage_suffix;
         if !self.disk.path_of(node)?.ends_with(suffix) {
             return None;
         }
         let victims: Vec<(NodeId, u64)> = self
             .disk
-            .files_ending_with(suffix)
+            .files_ending_with(device, suffix)
             .into_iter()
             .filter_map(|file| {
                 let size = self.disk.file(file).ok()?.content.size();
@@ -75,7 +77,7 @@ impl State {
         if (victim, target) == (node, offset) {
             return None;
         }
-        self.counts.misdirected_writes += 1;
+        self.counts_of(device).misdirected_writes += 1;
         self.strike(StrikeKind::WentAstray, node, offset, bytes as u64);
         self.strike(StrikeKind::Overwritten, victim, target, bytes as u64);
         Some((victim, target))
@@ -92,11 +94,21 @@ impl SimWorld {
     /// Flips bits somewhere in a written block of a file that the plan lets be damaged: one bit,
     /// or those of up to a whole sector. Returns what it hit, if there was anything to hit.
     pub fn rot_somewhere(&self) -> Option<Strike> {
+        self.rot_on(0)
+    }
+
+    /// The same on the device at `root`.
+    pub fn rot_on_device(&self, root: &std::path::Path) -> Option<Strike> {
+        let device = self.0.lock().disk.mounted_at(root).ok()?;
+        self.rot_on(device)
+    }
+
+    fn rot_on(&self, device: usize) -> Option<Strike> {
         let mut guard = self.0.lock();
         let state = &mut *guard;
-        let suffix = state.plan.damage_suffix;
+        let suffix = state.plan_of(device).damage_suffix;
         let mut places: Vec<(NodeId, u64)> = Vec::new();
-        for node in state.disk.files_ending_with(suffix) {
+        for node in state.disk.files_ending_with(device, suffix) {
             let blocks = state.disk.file(node).ok()?.content.written_blocks();
             places.extend(blocks.into_iter().map(|block| (node, block)));
         }
@@ -112,7 +124,7 @@ impl SimWorld {
         let mask = if bytes == 1 { 1 << state.random.below(8) } else { 0xff };
         let length = usize::try_from(bytes).unwrap_or(1);
         state.disk.file(node).ok()?.content.flip(offset, length, mask);
-        state.counts.rots += 1;
+        state.counts_of(device).rots += 1;
         state.strike(StrikeKind::Rot, node, offset, bytes);
         state.strikes.last().cloned()
     }
@@ -134,9 +146,9 @@ impl SimWorld {
         Ok(entries.into_iter().map(|(name, ..)| name).collect())
     }
 
-    /// Bytes of all files on the disk.
+    /// Bytes of all files on the disk, without further devices.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.0.lock().disk.used_bytes()
+        self.0.lock().disk.used_bytes(0)
     }
 }

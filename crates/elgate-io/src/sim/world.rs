@@ -1,5 +1,6 @@
 //! [`SimWorld`]: what drivers and platforms share, and what a test does to it from outside.
 
+use super::devices::Device;
 use super::disk::{Disk, NodeId};
 use super::network::{EndId, Network, OpRef};
 use super::process::ProcessId;
@@ -27,9 +28,14 @@ const BIRTH_WALL_US: u64 = 1_767_225_600_000_000;
 /// What a handle refers to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Opened {
-    File { node: NodeId, options: OpenOptions },
+    File {
+        node: NodeId,
+        options: OpenOptions,
+    },
     Socket(EndId),
     Listener(SocketAddr),
+    /// A file on a device that has been pulled out since.
+    Severed,
 }
 
 /// An operation that was submitted and has not ended.
@@ -62,6 +68,8 @@ pub(super) struct State {
     pub(super) random: Random,
     pub(super) plan: FaultPlan,
     pub(super) counts: FaultCounts,
+    /// The devices beside the disk itself.
+    pub(super) devices: Vec<Device>,
     pub(super) disk: Disk,
     pub(super) network: Network,
     pub(super) network_up: bool,
@@ -115,14 +123,30 @@ impl State {
         self.handles.values().filter(|(owner, _)| *owner == process).count()
     }
 
-    /// Checks the size of the disk before something grows by `growth` bytes.
-    pub(super) fn check_space(&mut self, growth: u64) -> io::Result<()> {
-        match self.plan.enospc_after_bytes {
-            Some(limit) if growth > 0 && self.disk.used_bytes().saturating_add(growth) > limit => {
-                self.counts.no_space += 1;
+    /// Checks the size of its device before a file grows by `growth` bytes.
+    pub(super) fn check_space(&mut self, node: NodeId, growth: u64) -> io::Result<()> {
+        let device = self.device_of(node);
+        let used = || self.disk.used_bytes(device);
+        match self.plan_of(device).enospc_after_bytes {
+            Some(limit) if growth > 0 && used().saturating_add(growth) > limit => {
+                self.counts_of(device).no_space += 1;
                 Err(error(libc::ENOSPC))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Every handle on a device is of the past.
+    pub(super) fn sever(&mut self, device: usize) {
+        for (id, (_, opened)) in &mut self.handles {
+            if let Opened::File { node, .. } = *opened
+                && self.disk.device_of(node) == device
+            {
+                if let Ok(file) = self.disk.file(node) {
+                    file.unlock_all(*id);
+                }
+                *opened = Opened::Severed;
+            }
         }
     }
 
@@ -141,7 +165,7 @@ impl State {
                 let retry = self.network.close_listener(bound);
                 self.retry(retry);
             }
-            None => {}
+            Some(Opened::Severed) | None => {}
         }
     }
 
@@ -250,6 +274,7 @@ impl SimWorld {
             random: Random::new(seed),
             plan: FaultPlan::default(),
             counts: FaultCounts::default(),
+            devices: Vec::new(),
             disk: Disk::new(),
             network: Network::default(),
             network_up: true,
@@ -391,7 +416,8 @@ impl SimWorld {
         state.counts.power_cuts += 1;
         let lost = state.settle_drivers(false);
         state.lose_process();
-        state.disk.power_cut(&state.plan, &mut state.random, &mut state.counts);
+        let plans = state.plans();
+        state.disk.power_cut(&plans, &mut state.random, &mut state.counts);
         drop(guard);
         drop(lost);
     }

@@ -30,6 +30,9 @@ pub(super) struct Pair {
     /// Whether the mirror's copy claims to lack nothing. One that does not may hold, besides what
     /// was acknowledged, batches that never were and whose numbers others have now.
     pub(super) twin_is_complete: bool,
+    /// What a copy that does not claim that says itself to be durable: so far it is believed, for
+    /// when that was written, the two were the same.
+    pub(super) twin_stated: Lsn,
 }
 
 impl Pair {
@@ -169,6 +172,9 @@ impl Check<'_> {
                 // What the mirror lacks, the writer is about to copy.
                 pair.there = None;
             }
+            if pair.there.is_some() && !pair.twin_is_complete {
+                pair.twin_stated = self.twin_states(pair)?;
+            }
             self.find_first(pair)?;
         }
         pairs.retain(|pair| pair.copies() > 0);
@@ -204,6 +210,7 @@ impl Check<'_> {
             first: None,
             begins_damaged: false,
             twin_is_complete: false,
+            twin_stated: Lsn::ZERO,
         });
         let slot = if is_mirror { &mut pair.there } else { &mut pair.here };
         if slot.is_some() {

@@ -26,6 +26,8 @@ use std::path::PathBuf;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Where the first batch of a segment is.
 pub(super) const BEGIN: u64 = SEGMENT_HEADER_BYTES as u64;
+/// Beyond every record.
+const ALL: Lsn = Lsn(u64::MAX / 2);
 
 /// How far the walk has come.
 #[derive(Debug, Default)]
@@ -185,15 +187,17 @@ impl Check<'_> {
     }
 
     /// The batches that the copies have at `at`, as far as they can be told to be of this log: a
-    /// mirror that may be behind says nothing where there is a copy here.
+    /// mirror that may be behind says only, where there is a copy here, what it states itself.
     pub(super) fn batches_at(&self, pair: &mut Pair, at: u64) -> Result<Vec<BatchHeader>, IoFault> {
         let (salt, end) = (pair.header.salt, pair.end());
         let is_behind = pair.here.is_some() && !pair.twin_is_complete;
-        let twin = if is_behind { &mut None } else { &mut pair.there };
+        let believed = if is_behind { pair.twin_stated } else { ALL };
         let mut found = Vec::new();
-        for image in [&mut pair.here, twin].into_iter().flatten() {
+        for (image, believed) in [(&mut pair.here, ALL), (&mut pair.there, believed)] {
+            let Some(image) = image else { continue };
             if let Judged::Whole(header) | Judged::Mended(header, _) =
                 image.judge(self.platform, at, end, salt)?
+                && header.next_lsn() <= believed.next()
             {
                 found.push(header);
             }

@@ -10,7 +10,7 @@ use crate::mirror;
 use crate::preparer::Fill;
 use crate::segment_file::SegmentFile;
 use elgate_io::{BlockingReply, Buffer, Completion, File, Op, Platform};
-use elgate_types::Monotonic;
+use elgate_types::{Monotonic, mark, seeded_bug};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub(super) enum Side {
 
 impl Pair {
     pub(super) fn is_back(&self) -> bool {
-        self.own.is_none() && self.twin.is_none()
+        self.own.is_none() && (self.twin.is_none() || seeded_bug::is("acknowledge-before-mirror"))
     }
 
     /// Takes note that the operation with this token is back, if it is one of these.
@@ -87,6 +87,7 @@ impl LogWriter {
         match joined {
             Ok(twin) => {
                 self.roll_wanted = twin.is_none();
+                mark::hit(if twin.is_some() { "log.mirror_joined" } else { "log.mirror_behind" });
                 if let Some(active) = &mut self.active {
                     active.twin = twin;
                 }
@@ -153,6 +154,7 @@ impl LogWriter {
         let Some(mirror) = &mut self.mirror else { return };
         mirror.chore_at = Some(now.after(RETRY_AFTER));
         if mirror.trouble.replace(error.to_string()).is_none() {
+            mark::hit("log.mirror_left");
             self.events.push_back(LogEvent::MirrorLost { error });
         }
     }
@@ -168,6 +170,7 @@ impl LogWriter {
                 if let Some(mirror) = &mut self.mirror
                     && mirror.trouble.take().is_some()
                 {
+                    mark::hit("log.mirror_entered");
                     self.events.push_back(LogEvent::MirrorRegained);
                 }
                 Some(file)
@@ -239,7 +242,12 @@ impl LogWriter {
         };
         if let Some((path, result)) = report.caught_up {
             match result {
-                Ok(()) => mirror.behind.retain(|behind| *behind != path),
+                Ok(()) => {
+                    mirror.behind.retain(|behind| *behind != path);
+                    if mirror.behind.is_empty() {
+                        mark::hit("log.mirror_caught_up");
+                    }
+                }
                 Err(fault) => self.mirror_failed(fault, now),
             }
         }
