@@ -80,11 +80,17 @@ impl Platform for OsPlatform {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             match entry.metadata() {
-                Ok(metadata) => entries.push(DirectoryEntry {
-                    name,
-                    bytes: metadata.len(),
-                    is_directory: metadata.is_dir(),
-                }),
+                Ok(own) => {
+                    // Of a link, what counts is where it leads; one that leads nowhere is no file.
+                    let target = own.is_symlink().then(|| std::fs::metadata(entry.path()).ok());
+                    let target = target.flatten().filter(std::fs::Metadata::is_file);
+                    entries.push(DirectoryEntry {
+                        name,
+                        bytes: target.as_ref().unwrap_or(&own).len(),
+                        is_directory: own.is_dir(),
+                        is_file: own.is_file() || target.is_some(),
+                    });
+                }
                 // Removed since the directory was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

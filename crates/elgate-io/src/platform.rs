@@ -36,6 +36,9 @@ pub struct DirectoryEntry {
     pub bytes: u64,
     /// Whether it is itself a directory.
     pub is_directory: bool,
+    /// Whether it is an ordinary file, or a symbolic link that leads to one: what may be opened
+    /// without waiting for anybody.
+    pub is_file: bool,
 }
 
 /// Files, names and clocks, blocking. Implemented by the operating system and by the simulator.

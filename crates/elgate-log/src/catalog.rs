@@ -97,6 +97,12 @@ impl Entry {
         }
     }
 
+    /// See [`naming::copy_rank`].
+    fn copy_rank(&self) -> Option<(bool, bool, &str)> {
+        let header = self.header()?;
+        Some(naming::copy_rank(&header.route, &self.name, self.is_truncated()))
+    }
+
     /// Whether the file is shorter than it was made: nothing is written to it any more.
     pub(crate) fn is_truncated(&self) -> bool {
         self.header().is_some_and(|header| self.file_bytes < header.segment_bytes)
@@ -133,9 +139,10 @@ impl Catalog {
         dir: &Path,
         wanted: Wanted<'_>,
     ) -> Result<Self, IoFault> {
-        let mut catalog = Self { files: list(platform, dir)?, ..Self::default() };
+        let (files, ignored) = list(platform, dir)?;
+        let mut catalog = Self { files, ignored: ignored.clone(), ..Self::default() };
         if !catalog.is_in_order_of_names(platform, dir, wanted)? {
-            catalog = Self { files: catalog.files, ..Self::default() };
+            catalog = Self { files: catalog.files, ignored, ..Self::default() };
             catalog.look_at_all(platform, dir, wanted)?;
         }
         Ok(catalog)
@@ -216,7 +223,7 @@ impl Catalog {
         let most = counts.iter().max_by_key(|(_, count)| **count).map(|(id, _)| *id);
         self.log_id = wanted.log_id.filter(|id| counts.contains_key(id)).or(most);
         found.sort_by(|(left_of, left), (right_of, right)| {
-            (left_of.1, &left.name).cmp(&(right_of.1, &right.name))
+            (left_of.1, left.copy_rank()).cmp(&(right_of.1, right.copy_rank()))
         });
         let mut last = 0;
         for ((log_id, sequence), entry) in found {
@@ -316,10 +323,10 @@ impl Catalog {
     /// Looks again: new segments appear, removed ones vanish, and a prepared one may have begun.
     /// What is known of the others stays.
     pub(crate) fn refresh(&mut self, platform: &dyn Platform, dir: &Path) -> Result<(), IoFault> {
-        let files = list(platform, dir)?;
+        let (files, ignored) = list(platform, dir)?;
         if self.is_disordered {
             let wanted = Wanted { log_id: self.log_id, route: None };
-            *self = Self { files, ..Self::default() };
+            *self = Self { files, ignored, ..Self::default() };
             return self.look_at_all(platform, dir, wanted);
         }
         if files != self.files {
@@ -360,17 +367,25 @@ impl Entry {
     }
 }
 
-/// Every `.wal` file, by name.
-fn list(platform: &dyn Platform, dir: &Path) -> Result<Vec<(String, u64)>, IoFault> {
-    let mut files: Vec<_> = platform
-        .list(dir)
-        .at("list", dir)?
-        .into_iter()
-        .filter(|file| !file.is_directory && naming::is_segment(&file.name))
-        .map(|file| (file.name, file.bytes))
-        .collect();
+/// Every `.wal` file, by name, with its size; and what else has such a name: to open a pipe would
+/// wait for whoever writes to it.
+type Listed = (Vec<(String, u64)>, Vec<IgnoredFile>);
+
+fn list(platform: &dyn Platform, dir: &Path) -> Result<Listed, IoFault> {
+    let (mut files, mut ignored) = Listed::default();
+    for entry in platform.list(dir).at("list", dir)? {
+        if !naming::is_segment(&entry.name) {
+            continue;
+        }
+        if entry.is_file {
+            files.push((entry.name, entry.bytes));
+        } else {
+            let reason = "it is not a file".to_owned();
+            ignored.push(IgnoredFile { path: dir.join(&entry.name), reason });
+        }
+    }
     files.sort();
-    Ok(files)
+    Ok((files, ignored))
 }
 
 /// Looks at the first blocks of a file: one read. `Err`: why it is no segment, unless it is gone.

@@ -226,20 +226,28 @@ pub struct CursorInfo {
 /// # Errors
 /// [`CursorError`], also when one of them is damaged.
 pub fn list_cursors(platform: &dyn Platform, dir: &Path) -> Result<Vec<CursorInfo>, CursorError> {
+    each_cursor(platform, dir)?.into_iter().collect()
+}
+
+/// Every cursor of a log, by name, or why it cannot be read.
+pub(crate) fn each_cursor(
+    platform: &dyn Platform,
+    dir: &Path,
+) -> Result<Vec<Result<CursorInfo, CursorError>>, IoFault> {
     let cursors = cursors_dir(dir);
     let entries = match platform.list(&cursors) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result.at("list", &cursors)?,
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let Some(name) = entry.name.strip_suffix(EXTENSION) else { continue };
-        let path = cursors.join(&entry.name);
+    let files = entries.iter().filter(|entry| entry.is_file);
+    let mut names: Vec<&str> = files.filter_map(|file| file.name.strip_suffix(EXTENSION)).collect();
+    names.sort_unstable();
+    let found = names.into_iter().map(|name| {
+        let path = cursor_path(dir, name);
         let slot = read(platform, &path)?.ok_or(CursorError::Corrupt { path })?;
-        found.push(CursorInfo { name: name.to_owned(), lsn: slot.lsn, extra: slot.extra });
-    }
-    found.sort_by(|left, right| left.name.cmp(&right.name));
-    Ok(found)
+        Ok(CursorInfo { name: name.to_owned(), lsn: slot.lsn, extra: slot.extra })
+    });
+    Ok(found.collect())
 }
 
 fn read(platform: &dyn Platform, path: &Path) -> Result<Option<Slot>, IoFault> {

@@ -23,6 +23,7 @@
 
 mod live_index;
 
+use crate::batch::COUNT_MAX;
 use crate::error::{AtPath, IoFault};
 use crate::index::{INDEX_ENTRIES_MAX, INDEX_ENTRY_BYTES};
 use crate::naming::head_path;
@@ -78,6 +79,18 @@ pub struct Watermarks {
     pub epoch: u64,
     /// Process that last opened the log for writing, 0 after it was closed.
     pub writer_pid: u32,
+}
+
+impl Watermarks {
+    /// Whether what a head file says can be: it has no checksum, and a flipped bit in it must not
+    /// pass for a proof that records were durable. Asked where no writer lives; beside one, the
+    /// words are read one after the other, and may differ in age.
+    pub(crate) fn are_plausible(&self) -> bool {
+        let counts = [self.visible.0, self.delivered.0, self.active_sequence, self.epoch];
+        counts.iter().all(|count| *count < COUNT_MAX)
+            && self.durable <= self.visible
+            && self.first <= self.visible.next()
+    }
 }
 
 /// The mapped words, whoever looks at them.

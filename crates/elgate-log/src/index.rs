@@ -19,6 +19,7 @@
 //! there, and takes an earlier entry, or the segment's beginning, if not. So a footer that is
 //! missing, stale or damaged costs time, never data.
 
+use crate::batch::COUNT_MAX;
 use crate::bytes::{checksum, get_u32, get_u64, put};
 use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use elgate_io::Buffer;
@@ -259,6 +260,7 @@ impl Footer {
         };
         let is_plausible = footer.first_lsn > Lsn::ZERO
             && footer.first_lsn <= footer.next_lsn
+            && footer.next_lsn.0 < COUNT_MAX
             && footer.end.is_multiple_of(BLOCK_BYTES as u64)
             && (SEGMENT_HEADER_BYTES as u64..=header.usable_end()).contains(&footer.end);
         is_plausible.then_some(footer)

@@ -100,7 +100,7 @@ fn retired_file(
 ) -> Result<Option<PathBuf>, IoFault> {
     let entries = platform.list(mirror).at("list", mirror)?;
     let fits = |entry: &elgate_io::DirectoryEntry| {
-        entry.bytes == bytes && !entry.is_directory && naming::is_retired(&entry.name)
+        entry.bytes == bytes && entry.is_file && naming::is_retired(&entry.name)
     };
     Ok(entries.into_iter().find(fits).map(|entry| mirror.join(entry.name)))
 }

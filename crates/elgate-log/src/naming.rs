@@ -40,6 +40,18 @@ pub(crate) fn segment_order(name: &str) -> Option<(u32, u64)> {
     is_ours.then_some((date.parse().ok()?, number.parse().ok()?))
 }
 
+/// Of several files that hold the same segment, the one of the lowest rank counts: not one that was
+/// copied in part, nor one whose name Elgate did not give.
+pub(crate) fn copy_rank<'a>(
+    route: &RouteName,
+    name: &'a str,
+    is_truncated: bool,
+) -> (bool, bool, &'a str) {
+    let rest = name.strip_prefix(route.as_str());
+    let is_ours = rest.is_some_and(|rest| rest.starts_with('-')) && segment_order(name).is_some();
+    (is_truncated, !is_ours, name)
+}
+
 /// Longer numbers are nobody's counting.
 const NUMBER_DIGITS_MAX: usize = 15;
 

@@ -65,7 +65,8 @@ impl Default for LogOptions {
 
 /// Smallest segment: the largest batch and then some.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
-const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Largest segment.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const BATCH_BYTES_SOFT_MAX: usize = 1024 * 1024;
 const WRITES_IN_FLIGHT_MAX: usize = 16;
 const _: () = assert!(

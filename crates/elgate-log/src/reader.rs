@@ -257,6 +257,9 @@ impl LogReader {
         let marks = self.head.as_ref().and_then(|head| head.watermarks(log_id));
         let (Some(head), Some(marks)) = (&self.head, marks) else { return Limit::default() };
         let is_live = head.writer_is_alive(&*self.platform);
+        if !is_live && !marks.are_plausible() {
+            return Limit::default();
+        }
         let promised = if is_live { head.readable(&marks) } else { marks.durable };
         let active = (marks.active_sequence, marks.durable_end);
         Limit { promised, is_live, active }

@@ -1,10 +1,11 @@
 //! Opening a log for writing: recovery, and a writer that goes on where the log ends.
 
+use crate::batch::COUNT_MAX;
 use crate::batch_builder::BufferPool;
 use crate::catalog::{Catalog, Entry, IgnoredFile, Wanted};
-use crate::cursor::list_cursors;
+use crate::cursor::each_cursor;
 use crate::error::{AtPath, IoFault, OpenError};
-use crate::head::HeadWriter;
+use crate::head::{HeadWriter, Watermarks};
 use crate::index::Footer;
 use crate::naming;
 use crate::options::LogOptions;
@@ -69,15 +70,18 @@ pub fn open(
     let previous = head.previous();
     let wanted = Wanted { log_id: previous.map(|(log_id, _)| log_id), route: Some(route) };
     let mut catalog = Catalog::load(platform, dir, wanted)?;
-    // The head file counts if it is this log's, or if all its segments are gone.
+    // The head file counts if it is this log's, or if all its segments are gone; and if what it
+    // says can be.
     let marks = previous
         .filter(|(log_id, _)| catalog.log_id.is_none_or(|found| found == *log_id))
-        .map(|(_, marks)| marks);
+        .map(|(_, marks)| marks)
+        .filter(Watermarks::are_plausible);
     let index = marks.and_then(|marks| head.previous_index(marks.active_sequence));
     let notes = HeadNotes { marks, index: index.unwrap_or_default() };
     let plan = Plan::make(platform, dir, &mut catalog, &notes, passed(platform, dir))?;
     kill_site::pass("log.recovery.scanned");
-    repair(platform, dir, &catalog, &plan)?;
+    let gaps = put_aside(platform, dir, &catalog, &plan);
+    repair(platform, &catalog, &plan)?;
 
     let log_id = catalog.log_id.or(previous.map(|(log_id, _)| log_id)).unwrap_or_else(|| {
         u128::from(platform.random_u64()) << 64 | u128::from(platform.random_u64())
@@ -86,7 +90,7 @@ pub fn open(
         next_lsn: plan.next,
         durable: Lsn(plan.next.0 - 1),
         torn_bytes: plan.cuts.iter().map(|(_, range)| range.end - range.start).sum(),
-        quarantined: plan.gaps,
+        quarantined: gaps,
         ignored: std::mem::take(&mut catalog.ignored),
         sources: plan.sources.into_spans(),
     };
@@ -163,7 +167,7 @@ fn retired_files(
 ) -> Result<Vec<PathBuf>, IoFault> {
     let mut files = Vec::new();
     for file in platform.list(dir).at("list", dir)? {
-        if file.is_directory || !naming::is_retired(&file.name) {
+        if !file.is_file || !naming::is_retired(&file.name) {
             continue;
         }
         let path = dir.join(&file.name);
@@ -180,25 +184,34 @@ fn retired_files(
 /// and its number must not be given to another: the reader would pass over that.
 fn passed(platform: &dyn Platform, dir: &Path) -> Lsn {
     // Cursors that cannot be read prove nothing; what to do about them is their readers' matter.
-    let cursors = list_cursors(platform, dir).unwrap_or_default();
-    let plausible = cursors.iter().map(|cursor| cursor.lsn).filter(|lsn| lsn.0 < u64::MAX / 4);
+    let cursors = each_cursor(platform, dir).unwrap_or_default().into_iter().flatten();
+    let plausible = cursors.map(|cursor| cursor.lsn).filter(|lsn| lsn.0 < COUNT_MAX);
     plausible.max().unwrap_or_default()
 }
 
-/// Copies damage aside, cuts what is torn, and makes stable what was found whole: a batch that
-/// was under way when the process died may be valid and still only in some cache.
-fn repair(
-    platform: &dyn Platform,
-    dir: &Path,
-    catalog: &Catalog,
-    plan: &Plan,
-) -> Result<(), IoFault> {
+/// Copies damage aside. Where there is no room for a copy, the log opens all the same: the damage
+/// stays where it is, and nothing is written over it. Returns the gaps, which then say so.
+fn put_aside(platform: &dyn Platform, dir: &Path, catalog: &Catalog, plan: &Plan) -> Vec<Gap> {
+    let mut gaps = plan.gaps.clone();
     for (index, range) in &plan.damaged {
         let path = &catalog.entries[*index].path;
-        if let Ok(mut file) = SegmentFile::open(platform, path, true).at("read", path)? {
-            quarantine::copy(platform, dir, &mut file, range)?;
+        let copied = SegmentFile::open(platform, path, true).at("read", path).and_then(|file| {
+            let Ok(mut file) = file else { return Ok(()) };
+            quarantine::copy(platform, dir, &mut file, range).map(drop)
+        });
+        let Err(fault) = copied else { continue };
+        let copy = quarantine::copy_path(dir, path, range);
+        for gap in gaps.iter_mut().filter(|gap| gap.path.as_ref() == Some(&copy)) {
+            gap.path = None;
+            gap.reason = format!("{}, and could not be copied aside: {fault}", gap.reason);
         }
     }
+    gaps
+}
+
+/// Cuts what is torn, and makes stable what was found whole: a batch that was under way when the
+/// process died may be valid and still only in some cache.
+fn repair(platform: &dyn Platform, catalog: &Catalog, plan: &Plan) -> Result<(), IoFault> {
     for (index, range) in &plan.cuts {
         if seeded_bug::is("forget-epoch-and-torn-tail") {
             break;

@@ -20,8 +20,10 @@
 //! batches of that life, which another salt makes invalid here. In any other segment, what was
 //! never written reads as zeros.
 
+use crate::batch::COUNT_MAX;
 use crate::bytes::{checksum, get_u16, get_u32, get_u64, get_u128, is_blank, put};
 use crate::index::FOOTER_BYTES;
+use crate::options::SEGMENT_BYTES_MAX;
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{RouteName, WallTime};
 
@@ -133,11 +135,10 @@ impl SegmentHeader {
             created: WallTime(get_u64(copy, 0x38)),
             route: route.ok_or(HeaderFault::Damaged)?,
         };
-        let aligned = header.segment_bytes.is_multiple_of(BLOCK_BYTES as u64);
-        if header.sequence == 0 || !aligned || header.segment_bytes < SEGMENT_BYTES_FLOOR {
-            return Err(HeaderFault::Damaged);
-        }
-        Ok(header)
+        let is_plausible = (1..COUNT_MAX).contains(&header.sequence)
+            && header.segment_bytes.is_multiple_of(BLOCK_BYTES as u64)
+            && (SEGMENT_BYTES_FLOOR..=SEGMENT_BYTES_MAX).contains(&header.segment_bytes);
+        if is_plausible { Ok(header) } else { Err(HeaderFault::Damaged) }
     }
 }
 

@@ -83,7 +83,7 @@ impl Sources {
     pub(crate) fn is_complete(&self) -> bool {
         let reaches_back = |spans: &VecDeque<SourceSpan>| {
             let (Some(first), Some(last)) = (spans.front(), spans.back()) else { return true };
-            last.position - first.position >= POSITIONS_KEPT || first.position == 0
+            last.position.saturating_sub(first.position) >= POSITIONS_KEPT || first.position == 0
         };
         !self.rings.is_empty() && self.rings.values().all(reaches_back)
     }

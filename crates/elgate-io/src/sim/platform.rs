@@ -248,7 +248,12 @@ impl Platform for SimPlatform {
         let entries = self.0.0.lock().disk.list(path)?;
         Ok(entries
             .into_iter()
-            .map(|(name, bytes, is_directory)| DirectoryEntry { name, bytes, is_directory })
+            .map(|(name, bytes, is_directory)| DirectoryEntry {
+                name,
+                bytes,
+                is_directory,
+                is_file: !is_directory,
+            })
             .collect())
     }
 

@@ -4,6 +4,7 @@ use super::check::{Check, Wrong};
 use super::image::Image;
 use super::report::{FindingKind, FindingOutcome};
 use super::syndrome::{Culprit, find};
+use crate::batch::COUNT_MAX;
 use crate::bytes::{checksum, get_u32, get_u64, is_blank};
 use crate::error::{AtPath, IoFault};
 use crate::head::Watermarks;
@@ -12,9 +13,6 @@ use elgate_io::OpenOptions;
 use elgate_types::Lsn;
 use elgate_types::limits::BLOCK_BYTES;
 use std::io;
-
-/// No log comes this far; a number beyond it is damage.
-const LSN_PLAUSIBLE_MAX: u64 = u64::MAX / 4;
 
 const SLOT_BYTES: usize = BLOCK_BYTES;
 const SLOT_MAGIC: u64 = u64::from_le_bytes(*b"ELGCURS1");
@@ -88,7 +86,7 @@ impl Check<'_> {
         entries.sort_by(|left, right| left.name.cmp(&right.name));
         let mut passed = Lsn::ZERO;
         for entry in entries {
-            if entry.name.ends_with(".cursor") && !entry.is_directory {
+            if entry.name.ends_with(".cursor") && entry.is_file {
                 let mut image =
                     Image::open(self.platform, self.dir, &format!("cursors/{}", entry.name))?;
                 passed = passed.max(self.cursor(&mut image)?);
@@ -168,9 +166,7 @@ impl Check<'_> {
     /// Whether what the head file says can be; if not, it is blanked, and the next start writes
     /// it anew from what the log itself says.
     pub(super) fn head(&mut self, marks: &Watermarks) -> Result<bool, IoFault> {
-        let is_plausible = marks.durable <= marks.visible
-            && marks.first <= marks.durable.next()
-            && marks.visible.0 < LSN_PLAUSIBLE_MAX;
+        let is_plausible = marks.are_plausible();
         if !is_plausible {
             let mut image = Image::open(self.platform, self.dir, "head")?;
             let what = format!(
@@ -207,5 +203,5 @@ impl Check<'_> {
 
 /// A position that a log can have come to; nothing else proves anything.
 fn plausible(lsn: Lsn) -> Lsn {
-    if lsn.0 < LSN_PLAUSIBLE_MAX { lsn } else { Lsn::ZERO }
+    if lsn.0 < COUNT_MAX { lsn } else { Lsn::ZERO }
 }

@@ -53,6 +53,12 @@ impl Image {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or("segment")
     }
 
+    /// Whether both are one file, by whatever names.
+    pub(super) fn is_same(&self, platform: &dyn Platform, other: &Self) -> Result<bool, IoFault> {
+        let [own, theirs] = [self, other].map(|image| platform.identity(&image.file));
+        Ok(own.at("inspect", &self.path)? == theirs.at("inspect", &other.path)?)
+    }
+
     pub(super) fn unreadable_blocks(&self) -> u64 {
         self.unreadable_blocks
     }

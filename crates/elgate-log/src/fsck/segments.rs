@@ -14,7 +14,7 @@ use elgate_io::{OpenOptions, Platform};
 use elgate_types::Lsn;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const PIECE_BYTES: usize = 1024 * 1024;
 
@@ -59,23 +59,32 @@ struct Held {
     right: Option<(Box<[u8; SEGMENT_HEADER_BYTES]>, FindingKind, String)>,
 }
 
+impl Held {
+    /// See [`naming::copy_rank`].
+    fn copy_rank(&self) -> (bool, bool, &str) {
+        let is_truncated = self.image.bytes < self.header.segment_bytes;
+        naming::copy_rank(&self.header.route, self.image.name(), is_truncated)
+    }
+}
+
 /// The segments of a directory, and files whose header says nothing.
 #[derive(Default)]
 struct Folder {
     held: Vec<Held>,
+    /// What has a segment's name and is no file.
+    strange: Vec<PathBuf>,
     hopeless: Vec<(Image, HeaderFault)>,
 }
 
 impl Folder {
     fn load(platform: &dyn Platform, dir: &Path) -> Result<Self, IoFault> {
         let mut folder = Self::default();
-        let mut names: Vec<String> = platform
-            .list(dir)
-            .at("list", dir)?
-            .into_iter()
-            .filter(|file| !file.is_directory && naming::is_segment(&file.name))
-            .map(|file| file.name)
-            .collect();
+        let mut entries = platform.list(dir).at("list", dir)?;
+        entries.retain(|entry| naming::is_segment(&entry.name));
+        let (files, others): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.is_file);
+        folder.strange = others.into_iter().map(|entry| dir.join(entry.name)).collect();
+        let mut names: Vec<String> = files.into_iter().map(|file| file.name).collect();
         names.sort();
         for name in names {
             let mut image = match Image::open(platform, dir, &name) {
@@ -92,6 +101,7 @@ impl Folder {
                 FoundHeader::Hopeless(fault) => folder.hopeless.push((image, fault)),
             }
         }
+        folder.held.sort_by(|left, right| left.copy_rank().cmp(&right.copy_rank()));
         Ok(folder)
     }
 
@@ -137,6 +147,20 @@ impl Check<'_> {
             Some(mirror) => Folder::load(self.platform, mirror)?,
             None => Folder::default(),
         };
+        if let (Some(mirror), Some(own)) = (&self.options.mirror, here.held.first()) {
+            // The log's own directory by another name would vouch for itself.
+            for twin in &there.held {
+                if own.image.is_same(self.platform, &twin.image)? {
+                    let (dir, reason) = (mirror.clone(), "it is the log itself");
+                    return Err(FsckError::Mirror { dir, reason });
+                }
+            }
+        }
+        for path in here.strange.iter().chain(&there.strange) {
+            let advice = "it is left alone; move it away if nobody needs it";
+            let what = "it is not a file".to_owned();
+            self.report(FindingKind::Foreign, FindingOutcome::Note, path, what, advice);
+        }
         here.adopt(&there);
         there.adopt(&here);
         let is_here = |id: &u128| here.held.iter().any(|held| held.header.log_id == *id);
