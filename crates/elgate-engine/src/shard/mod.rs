@@ -5,6 +5,7 @@
 //! | `command.rs` | what other threads may ask of a shard |
 //! | `event_loop.rs` | the loop: messages, ring, routes, completions |
 //! | `sleep.rs` | what it does when there is nothing to do |
+//! | `spin.rs` | for how long it looks for something to do before it sleeps |
 //! | `start.rs` | what a shard is made of before it has a driver |
 //! | `obey.rs` | carrying out commands: routes come, change and go |
 //! | `stop.rs` | stopping: drain, close, end |
@@ -15,6 +16,7 @@ mod event_loop;
 mod intake;
 mod obey;
 mod sleep;
+mod spin;
 mod start;
 mod stop;
 
