@@ -11,6 +11,7 @@
 
 use super::obey::Closing;
 use super::pressure::ASIDE_AGAIN_AFTER;
+use super::spin::Spin;
 use super::stop::{StopPhase, Stopping};
 use super::{Address, Command, Foreign, Intake, Mailbox, ShardStart};
 use crate::error::EngineError;
@@ -133,19 +134,19 @@ impl Shard {
     /// # Errors
     /// `Io` when the I/O backend is broken.
     pub fn run(mut self) -> Result<(), EngineError> {
-        let mut idle_since: Option<Monotonic> = None;
+        let mut spin = Spin::new(self.options.spin);
         loop {
             match self.turn()? {
                 Turn::Ended => return Ok(()),
                 Turn::Worked => {
-                    idle_since = None;
+                    if spin.is_waiting() {
+                        spin.found(self.driver.now());
+                    }
                     continue;
                 }
                 Turn::Idle => {}
             }
-            let now = self.driver.now();
-            let since = *idle_since.get_or_insert(now);
-            if now.since(since) < self.options.spin {
+            if spin.goes_on(self.driver.now(), self.is_under_way()) {
                 std::hint::spin_loop();
                 continue;
             }
@@ -153,7 +154,6 @@ impl Shard {
                 self.sleep(wait)?;
             }
             self.end_sleep();
-            idle_since = None;
         }
     }
 

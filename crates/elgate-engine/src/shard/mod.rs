@@ -5,6 +5,7 @@
 //! | `command.rs` | what other threads may ask of a shard |
 //! | `event_loop.rs` | the loop: messages, ring, routes, completions |
 //! | `sleep.rs` | what it does when there is nothing to do |
+//! | `spin.rs` | for how long it looks for something to do before it sleeps |
 //! | `start.rs` | what a shard is made of before it has a driver |
 //! | `obey.rs` | carrying out commands: routes come, change and go |
 //! | `stop.rs` | stopping: drain, close, end |
@@ -17,6 +18,7 @@ mod intake;
 mod obey;
 mod pressure;
 mod sleep;
+mod spin;
 mod start;
 mod stop;
 

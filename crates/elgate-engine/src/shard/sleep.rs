@@ -54,6 +54,12 @@ impl Shard {
         }
     }
 
+    /// Whether an operation is under way, waits for producers aside.
+    pub(super) fn is_under_way(&self) -> bool {
+        let waits = self.intakes.iter().filter(|intake| intake.futex_armed).count();
+        self.driver.in_flight() > waits
+    }
+
     fn arm_futexes(&mut self) {
         for (index, intake) in self.intakes.iter_mut().enumerate() {
             if intake.futex_armed || intake.awaits_replacement() {
