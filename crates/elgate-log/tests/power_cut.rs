@@ -157,7 +157,7 @@ fn run(seed: u64, story: &mut Story) -> FaultCounts {
         if chance.of(700) {
             world.power_cut()
         } else {
-            world.process_crash()
+            support::lose_process(&world);
         }
         no_faults(&world);
         if chance.of(300) {
@@ -174,7 +174,7 @@ fn run(seed: u64, story: &mut Story) -> FaultCounts {
             if chance.of(500) {
                 world.power_cut()
             } else {
-                world.process_crash()
+                support::lose_process(&world);
             }
             no_faults(&world);
         }

@@ -205,6 +205,8 @@ pub(crate) fn between_engines(stage: &Stage) {
         if wants && let Some(Err(error)) = repair(stage, route, dies_in) {
             let is_expected = match &error {
                 FsckError::NoLog { .. } | FsckError::Mirror { .. } => true,
+                // The last writes of the engine that died are still under way.
+                FsckError::InUse { .. } => true,
                 FsckError::Io(_) => has_io_errors(stage),
                 _ => false,
             };

@@ -21,6 +21,10 @@ const MAGIC: u64 = u64::from_le_bytes(*b"ELGFOOT1");
 const AT_CRC: usize = 0x08;
 const CHECKED_FROM: usize = 0x0c;
 const AT_SEQUENCE: usize = 0x10;
+/// What a device writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+/// Damage changes a few bytes of a sector; what was never written differs in more.
+const DAMAGED_BYTES_MAX: usize = 8;
 
 /// What is where a footer should be.
 #[derive(Debug)]
@@ -137,6 +141,27 @@ impl Witness {
         }
     }
 
+    /// Whether bytes that are no footer are what a crash leaves of one that was being written: each
+    /// sector as it should be, or as it was before. That is blank, or in a file used again something
+    /// else altogether, of its earlier life.
+    fn is_unfinished(&self, found: &[u8], header: &SegmentHeader) -> bool {
+        let uncounted = Footer { counts: None, ..self.built.clone() };
+        let wanted = [&self.built, &uncounted].map(|footer| {
+            let mut bytes = Buffer::with_capacity(FOOTER_BYTES);
+            footer.encode(header.salt, &mut bytes);
+            bytes
+        });
+        found.chunks(SECTOR_BYTES).enumerate().all(|(index, sector)| {
+            let differing = |wanted: &Buffer| {
+                let wanted = &wanted[index * SECTOR_BYTES..][..sector.len()];
+                sector.iter().zip(wanted).filter(|(found, wanted)| found != wanted).count()
+            };
+            let differs = wanted.iter().map(differing).min().unwrap_or_default();
+            let is_old = header.is_recycled && differs > DAMAGED_BYTES_MAX;
+            differs == 0 || is_old || is_blank(sector)
+        })
+    }
+
     /// Whether the footer that counts says what the batches say.
     fn holds(&self, footer: &Footer) -> bool {
         let built = &self.built;
@@ -203,9 +228,12 @@ impl Check<'_> {
         let copies = [(pair.here.as_mut(), &witness.here), (pair.there.as_mut(), &witness.there)];
         for (image, found) in copies {
             let Some(image) = image else { continue };
-            if image.read(self.platform, offset, FOOTER_BYTES)? == &right[..] {
+            let there_is = image.read(self.platform, offset, FOOTER_BYTES)?;
+            if there_is == &right[..] {
                 continue;
             }
+            let was_begun = matches!(found, FoundFooter::Damaged)
+                && witness.is_unfinished(there_is, &pair.header);
             let (kind, what) = match found {
                 FoundFooter::Mended(_, bytes) if *bytes == right => {
                     (FindingKind::FlippedBits, "one bit of the segment's footer is flipped")
@@ -214,12 +242,15 @@ impl Check<'_> {
                     FindingKind::Footer,
                     "the segment has no footer; finding a record in it takes longer",
                 ),
+                _ if was_begun => {
+                    (FindingKind::Footer, "the segment's footer was begun when the power failed")
+                }
                 _ => (FindingKind::Footer, "the segment's footer does not say what it holds"),
             };
             let what = what.to_owned();
             self.set_right(
                 image,
-                Wrong { kind, offset, lsns: None, what, is_error: !had_none },
+                Wrong { kind, offset, lsns: None, what, is_error: !had_none && !was_begun },
                 &right,
             )?;
         }
@@ -235,5 +266,42 @@ impl Check<'_> {
         image
             .read(self.platform, header.usable_end(), FOOTER_BYTES)
             .map(|bytes| Some(bytes.to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elgate_types::{Lsn, WallTime};
+
+    #[test]
+    fn a_footer_that_was_begun_is_told_from_a_damaged_one() {
+        let mut header = crate::segment_header::tests::header();
+        let mut built = Footer::new(&header);
+        for number in 0..400 {
+            let range = (1 + number) * 8_192..(1 + number) * 8_192 + 4_096;
+            let lsns = Lsn(number + 1)..Lsn(number + 2);
+            built.take(range, lsns, (WallTime(number), WallTime(number)));
+        }
+        let mut whole = Buffer::with_capacity(FOOTER_BYTES);
+        built.encode(header.salt, &mut whole);
+        let witness = Witness {
+            here: FoundFooter::Damaged,
+            there: FoundFooter::Missing,
+            built,
+            met: 0,
+            contradicted: false,
+        };
+        let with = |at: usize, piece: &[u8]| {
+            let mut bytes = whole.to_vec();
+            bytes[at..at + piece.len()].copy_from_slice(piece);
+            bytes
+        };
+        let (blank, other, few) = (with(1_024, &[0; 512]), with(1_024, &[7; 512]), with(1_100, &[9; 3]));
+        assert!(witness.is_unfinished(&blank, &header));
+        assert!(!witness.is_unfinished(&other, &header) && !witness.is_unfinished(&few, &header));
+        header.is_recycled = true;
+        assert!(witness.is_unfinished(&blank, &header) && witness.is_unfinished(&other, &header));
+        assert!(!witness.is_unfinished(&few, &header));
     }
 }

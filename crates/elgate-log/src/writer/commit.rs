@@ -51,17 +51,20 @@ impl LogWriter {
     }
 
     /// Whether a batch should go to the device now. No timer: whatever arrived during the last
-    /// write is the next batch.
+    /// write is the next batch. Beside another write goes what fills a single block (the device does
+    /// two of those nearly as fast as one), and what is large; anything between is sooner durable in
+    /// one piece with what still comes.
     fn batch_is_due(&self) -> bool {
         let has_turn = self.flights.len() < self.options.writes_in_flight_max;
         if !self.pending.is_empty() {
             return has_turn;
         }
         let large = LARGE_BATCH_BYTES.min(self.options.batch_bytes_max);
+        let alone = self.flights.is_empty();
         let may_be_small = self.flights.len() < self.options.small_writes_in_flight_max;
-        self.open
-            .as_ref()
-            .is_some_and(|open| has_turn && (may_be_small || open.write_bytes() >= large))
+        self.open.as_ref().map(Batch::write_bytes).is_some_and(|bytes| {
+            has_turn && (alone || (may_be_small && bytes <= BLOCK_BYTES) || bytes >= large)
+        })
     }
 
     fn hand_out(&mut self, now: Monotonic) -> Option<(u32, Op)> {

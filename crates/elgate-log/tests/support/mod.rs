@@ -135,7 +135,7 @@ impl Rig {
         if power {
             world.power_cut();
         } else {
-            world.process_crash();
+            lose_process(&world);
         }
         Self::open(world, options)
     }
@@ -146,6 +146,15 @@ impl Rig {
 
     pub fn read(&self) -> Vec<Found> {
         read_all(self.world.platform(), ReadFrom::Start)
+    }
+}
+
+/// The process dies, and its last writes come to their end: whoever has the log's locks next has
+/// waited for that.
+pub fn lose_process(world: &SimWorld) {
+    world.process_crash();
+    while let Some(at) = world.next_event() {
+        world.advance_to(at);
     }
 }
 
