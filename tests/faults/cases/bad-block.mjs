@@ -54,7 +54,11 @@ export async function run({ sandbox, random, report }, { backend }) {
   const missing = compare(sent, fs.readFileSync(gate.outputOf(ROUTE), 'utf8').split('\n').slice(0, -1));
   report.check('what is delivered is in order and unaltered', typeof missing === 'number', missing);
   report.check('all but the records of the block are delivered', missing <= LINES_PER_BATCH, `${missing} are missing`);
-  report.check('what is missing is reported', row.lost_records === missing && (missing === 0 || tells(row)), JSON.stringify(row));
+  report.check(
+    'what is missing is reported',
+    row.lost_records === missing && (missing === 0 || tells(row)),
+    JSON.stringify(row),
+  );
   report.check('the block was read', struck > 0, 'never: NOT MEASURED');
   report.figures({ struck: { bad_block_reads: struck } });
   report.note(`${struck} reads failed; ${missing} of ${sent.length} records lost to a bad block`);
