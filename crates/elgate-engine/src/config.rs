@@ -10,7 +10,7 @@ use elgate_types::limits::ROUTES_MAX;
 use elgate_types::{FlushMode, RouteName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything the engine is told at its start.
@@ -308,7 +308,8 @@ impl EngineConfig {
                 self.runtime.huge_pages_mb
             )));
         }
-        check_routes(&self.routes)
+        check_routes(&self.routes)?;
+        check_mirrors(&self.data_dir, &self.routes)
     }
 }
 
@@ -341,6 +342,32 @@ fn check_routes(routes: &BTreeMap<RouteName, RouteConfig>) -> Result<(), EngineE
                  write one file",
                 path.display()
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a mirror that is a log's directory, in one, or around one: retention and repair of the
+/// one would meet the files of the other.
+pub(crate) fn check_mirrors(
+    data_dir: &Path,
+    routes: &BTreeMap<RouteName, RouteConfig>,
+) -> Result<(), EngineError> {
+    // As given, if it cannot be told what it is relative to.
+    let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    for (name, route) in routes {
+        let Some(mirror) = &route.mirror else { continue };
+        let twin = mirror.join(name.as_str());
+        for other in routes.keys() {
+            let log = data_dir.join(other.as_str());
+            if twin.starts_with(&log) || log.starts_with(&twin) {
+                return Err(EngineError::config(format!(
+                    "routes.{name}.mirror: the copies would be in {}, and the log of route \
+                     {other} is in {}; name a directory outside data_dir, best on another device",
+                    twin.display(),
+                    log.display()
+                )));
+            }
         }
     }
     Ok(())
@@ -397,6 +424,30 @@ impl RouteConfig {
                 max_age: self.retain.max_age_s.map(Duration::from_secs),
             },
             ..LogOptions::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_in_a_log_or_around_one_is_refused() {
+        let check = |mirror: &str| {
+            let json = format!(
+                r#"{{ "a": {{ "sink": "none", "mirror": "{mirror}" }}, "b": {{ "sink": "none" }} }}"#
+            );
+            check_mirrors(Path::new("/data/a"), &routes_from_json(&json).expect("routes"))
+        };
+        // The log's own directory, another route's, one in those, and one around both.
+        for mirror in ["/data/a", "/data/a/b", "/data/a/a/quarantine", "/data/a/./b/x", "/data"] {
+            let error = check(mirror).expect_err("refused");
+            assert_eq!(error.code(), elgate_types::ErrorCode::ConfigInvalid, "{mirror}");
+            assert!(error.to_string().contains("routes.a.mirror"), "{error}");
+        }
+        for mirror in ["/mirror", "/data/b", "/data/a/mirror", "/data/a-b"] {
+            check(mirror).expect("fine");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Every call here blocks its caller for as long as the work takes, never a shard. Calls may come
 //! from any thread; changes are made one at a time.
 
-use crate::config::{EngineConfig, RouteConfig, routes_from_json};
+use crate::config::{EngineConfig, RouteConfig, check_mirrors, routes_from_json};
 use crate::error::EngineError;
 use crate::lock::lock_data_dir;
 use crate::mode::Plan;
@@ -144,6 +144,7 @@ impl Engine {
         &self,
         wanted: &BTreeMap<RouteName, RouteConfig>,
     ) -> Result<Reload, EngineError> {
+        check_mirrors(&self.surroundings.data_dir, wanted)?;
         let mut state = self.state()?;
         let mut reload = Reload::default();
         let mut opened = Vec::new();

@@ -159,8 +159,11 @@ impl Surroundings {
             framing: config.framing,
             quarantine: &directory.join("quarantine"),
         };
-        let mut open_log =
-            |from| LogReader::open(Arc::clone(&self.platform), &directory, ReadFrom::Lsn(from));
+        // What recovery could not read keeps no route from opening.
+        let mut open_log = |from| {
+            let platform = Arc::clone(&self.platform);
+            LogReader::open_reading_around(platform, &directory, ReadFrom::Lsn(from))
+        };
         let mut position = tail.locate(remembered, &mut open_log).map_err(|error| {
             let subject = format!("route {name}: finding the end of {}", path.display());
             EngineError::wrap(ErrorCode::Io, subject, error)

@@ -8,7 +8,7 @@
 //! In: submissions, completions, time. Out: operations, and acknowledgements to post.
 
 use crate::config::RouteConfig;
-use crate::feed::{Feed, FeedEvent};
+use crate::feed::{Feed, FeedEvent, gap_advice};
 use crate::sink::Sink;
 use crate::status::LastError;
 use elgate_io::{Arena, Completion, File, Op};
@@ -261,10 +261,9 @@ impl Route {
                     if let Some(sink) = &mut self.sink {
                         sink.skip(to);
                     }
-                    let message = format!(
-                        "records {from} to {to} cannot be delivered: {reason}; damaged bytes are \
-                         kept in the log's quarantine folder"
-                    );
+                    let kept = gap_advice(reason, self.config.mirror.is_some());
+                    let message =
+                        format!("records {from} to {to} cannot be delivered: {reason}; {kept}");
                     self.note(wall, ErrorCode::LogCorrupt, message);
                 }
                 Some(FeedEvent::Failed(error)) => {

@@ -12,12 +12,13 @@ pub(crate) use bounds::{Bounds, bounds};
 
 use crate::error::{AtPath, IoFault};
 use crate::naming;
-use crate::segment_file::SegmentFile;
+use crate::segment_file::{SegmentFile, open_segment};
 use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use elgate_io::Platform;
+use crate::unreadable::{insist, is_media_error};
+use elgate_io::{Buffer, Platform};
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Lsn, RouteName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -121,6 +122,10 @@ pub(crate) struct Catalog {
     is_disordered: bool,
     /// Every `.wal` file in the directory at the last look, by name.
     files: Vec<(String, u64)>,
+    /// See [`Wanted::reads_around`].
+    reads_around: bool,
+    /// Ignored because the device cannot read the header: these may hold records.
+    pub(crate) headless: BTreeSet<PathBuf>,
 }
 
 /// Of which log and route segments count.
@@ -129,6 +134,8 @@ pub(crate) struct Wanted<'a> {
     /// Of several logs, this one if it is there; else the one with most segments.
     pub(crate) log_id: Option<u128>,
     pub(crate) route: Option<&'a RouteName>,
+    /// Whether what the device cannot read is damage rather than an error.
+    pub(crate) reads_around: bool,
 }
 
 impl Catalog {
@@ -140,9 +147,10 @@ impl Catalog {
         wanted: Wanted<'_>,
     ) -> Result<Self, IoFault> {
         let (files, ignored) = list(platform, dir)?;
-        let mut catalog = Self { files, ignored: ignored.clone(), ..Self::default() };
+        let reads_around = wanted.reads_around;
+        let mut catalog = Self { files, ignored: ignored.clone(), reads_around, ..Self::default() };
         if !catalog.is_in_order_of_names(platform, dir, wanted)? {
-            catalog = Self { files: catalog.files, ignored, ..Self::default() };
+            catalog = Self { files: catalog.files, ignored, reads_around, ..Self::default() };
             catalog.look_at_all(platform, dir, wanted)?;
         }
         Ok(catalog)
@@ -160,7 +168,7 @@ impl Catalog {
             let entry = Entry::new(dir, name, bytes);
             match naming::segment_order(&entry.name) {
                 Some(order) => ordered.push((order, entry)),
-                None => match look(platform, &entry.path)? {
+                None => match self.look(platform, &entry.path)? {
                     Ok(_) => return Ok(false),
                     Err(Some(reason)) => self.ignore(&entry.path, &reason),
                     Err(None) => {}
@@ -174,14 +182,14 @@ impl Catalog {
         self.entries = ordered.into_iter().map(|(_, entry)| entry).collect();
         let Some(newest) = self.entries.len().checked_sub(1) else { return Ok(true) };
         for index in [newest, 0] {
-            let entry = &mut self.entries[index];
-            let Ok(segment) = look(platform, &entry.path)? else { return Ok(false) };
+            let path = self.entries[index].path.clone();
+            let Ok(segment) = self.look(platform, &path)? else { return Ok(false) };
             let log_id = *self.log_id.get_or_insert(segment.header.log_id);
             let is_of_route = wanted.route.is_none_or(|route| segment.header.route == *route);
             if segment.header.log_id != log_id || !is_of_route {
                 return Ok(false);
             }
-            entry.look = Look::At(segment);
+            self.entries[index].look = Look::At(segment);
         }
         self.check_order(newest);
         if wanted.log_id.is_some() && wanted.log_id != self.log_id {
@@ -202,7 +210,7 @@ impl Catalog {
         let mut found = Vec::new();
         for (name, bytes) in self.files.clone() {
             let mut entry = Entry::new(dir, name, bytes);
-            match look(platform, &entry.path)? {
+            match self.look(platform, &entry.path)? {
                 Err(Some(reason)) => self.ignore(&entry.path, &reason),
                 Err(None) => {}
                 Ok(it) if wanted.route.is_some_and(|route| it.header.route != *route) => {
@@ -263,7 +271,7 @@ impl Catalog {
     ) -> Result<Option<&SegmentHeader>, IoFault> {
         if self.entries[index].is_unseen() {
             let path = self.entries[index].path.clone();
-            let useless = match look(platform, &path)? {
+            let useless = match self.look(platform, &path)? {
                 Ok(segment) if Some(segment.header.log_id) == self.log_id => {
                     self.entries[index].look = Look::At(segment);
                     self.check_order(index);
@@ -316,7 +324,12 @@ impl Catalog {
         match SegmentFile::open(platform, &path, direct) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // Another header: the name has been given to another file meanwhile.
-            result => Ok(result.at("read", &path)?.ok().filter(|file| file.header == header)),
+            Err(error) if self.reads_around && is_media_error(&error) => Ok(None),
+            result => {
+                let file = result.at("read", &path)?.ok().filter(|file| file.header == header);
+                let reads_around = self.reads_around;
+                Ok(file.map(|file| if reads_around { file.read_around() } else { file }))
+            }
         }
     }
 
@@ -325,12 +338,14 @@ impl Catalog {
     pub(crate) fn refresh(&mut self, platform: &dyn Platform, dir: &Path) -> Result<(), IoFault> {
         let (files, ignored) = list(platform, dir)?;
         if self.is_disordered {
-            let wanted = Wanted { log_id: self.log_id, route: None };
-            *self = Self { files, ignored, ..Self::default() };
+            let reads_around = self.reads_around;
+            let wanted = Wanted { log_id: self.log_id, route: None, reads_around };
+            *self = Self { files, ignored, reads_around, ..Self::default() };
             return self.look_at_all(platform, dir, wanted);
         }
         if files != self.files {
-            let wanted = Wanted { log_id: self.log_id, route: None };
+            let reads_around = self.reads_around;
+            let wanted = Wanted { log_id: self.log_id, route: None, reads_around };
             let mut known: BTreeMap<String, Entry> = BTreeMap::new();
             for entry in self.entries.drain(..) {
                 known.insert(entry.name.clone(), entry);
@@ -352,6 +367,55 @@ impl Catalog {
         self.find_last_begun(platform)
     }
 
+    /// Looks at the first blocks of a file: one read. `Err`: why it is no segment, unless it is
+    /// gone.
+    fn look(
+        &mut self,
+        platform: &dyn Platform,
+        path: &Path,
+    ) -> Result<Result<Segment, Option<String>>, IoFault> {
+        let mut file = match SegmentFile::open(platform, path, true) {
+            // Removed by retention since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Err(None));
+            }
+            Err(error) if self.reads_around && is_media_error(&error) => {
+                if has_begun(platform, path).at("read", path)? {
+                    self.headless.insert(path.to_owned());
+                }
+                return Ok(Err(Some(format!("the device cannot read its first block: {error}"))));
+            }
+            result => match result.at("read", path)? {
+                Ok(file) => file,
+                Err(fault) => return Ok(Err(Some(fault.to_string()))),
+            },
+        };
+        if self.reads_around {
+            file = file.read_around();
+        }
+        let start = SEGMENT_HEADER_BYTES as u64;
+        let begin = match file.header_at(platform, start).at("read", path)? {
+            Some(header) => Begin::Batch(header.first_lsn),
+            None => {
+                let is_readable = !file.has_unreadable(start..start + 1);
+                let block = file.read(platform, start, BLOCK_BYTES).at("read", path)?;
+                let is_blank = is_readable && crate::bytes::is_blank(block);
+                if is_blank { Begin::Blank } else { Begin::Other }
+            }
+        };
+        Ok(Ok(Segment { header: file.header, begin }))
+    }
+
+    pub(crate) fn read_around_no_more(&mut self) {
+        self.reads_around = false;
+    }
+
+    /// The size of a file in the directory.
+    pub(crate) fn file_bytes(&self, path: &Path) -> u64 {
+        let mut files = self.files.iter();
+        files.find(|(name, _)| path.ends_with(name)).map_or(0, |(_, bytes)| *bytes)
+    }
+
     /// Looks at every segment.
     pub(crate) fn see_all(&mut self, platform: &dyn Platform) -> Result<(), IoFault> {
         for index in 0..self.entries.len() {
@@ -364,6 +428,22 @@ impl Catalog {
 impl Entry {
     fn new(dir: &Path, name: String, file_bytes: u64) -> Self {
         Self { path: dir.join(&name), name, file_bytes, look: Look::NotYet }
+    }
+}
+
+/// Whether there is something in a segment's first batch block, or that cannot be read either. An
+/// error if nothing in the file can: then it is not a block that is bad.
+fn has_begun(platform: &dyn Platform, path: &Path) -> io::Result<bool> {
+    let file = open_segment(platform, path, false, true)?;
+    let mut block = Buffer::with_capacity(BLOCK_BYTES);
+    block.set_length(BLOCK_BYTES);
+    match insist(platform, &file, SEGMENT_HEADER_BYTES as u64, &mut block) {
+        Err(error) if is_media_error(&error) => {
+            let last = platform.size(&file)?.saturating_sub(1) / BLOCK_BYTES as u64;
+            insist(platform, &file, last * BLOCK_BYTES as u64, &mut block)?;
+            Ok(true)
+        }
+        result => Ok(!crate::bytes::is_blank(&block[..result?])),
     }
 }
 
@@ -386,28 +466,4 @@ fn list(platform: &dyn Platform, dir: &Path) -> Result<Listed, IoFault> {
     }
     files.sort();
     Ok((files, ignored))
-}
-
-/// Looks at the first blocks of a file: one read. `Err`: why it is no segment, unless it is gone.
-fn look(platform: &dyn Platform, path: &Path) -> Result<Result<Segment, Option<String>>, IoFault> {
-    let mut file = match SegmentFile::open(platform, path, true) {
-        // Removed by retention since it was listed.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Err(None));
-        }
-        result => match result.at("read", path)? {
-            Ok(file) => file,
-            Err(fault) => return Ok(Err(Some(fault.to_string()))),
-        },
-    };
-    let start = SEGMENT_HEADER_BYTES as u64;
-    let header = file.header_at(platform, start).at("read", path)?;
-    let begin = match header {
-        Some(header) => Begin::Batch(header.first_lsn),
-        None => {
-            let block = file.read(platform, start, BLOCK_BYTES).at("read", path)?;
-            if crate::bytes::is_blank(block) { Begin::Blank } else { Begin::Other }
-        }
-    };
-    Ok(Ok(Segment { header: file.header, begin }))
 }

@@ -5,6 +5,10 @@
 //! head file. Without proof it is the trace of a crash: *torn*. A valid batch further on proves
 //! nothing by itself, for several writes are under way at once and complete in any order.
 //!
+//! A block that the device cannot read proves nothing, neither way. Where it lies in what would
+//! else be torn, somebody may have been told of records there that a later attempt can read again:
+//! nothing is cut, and their numbers are not given to others.
+//!
 //! In a file that was used before, batches of that life may lie anywhere behind what was written
 //! in this one. They do not validate under this segment's salt, so they are nothing: neither torn
 //! nor damaged, and not worth a zero. Of this life are batches and single records that validate,
@@ -42,6 +46,8 @@ pub(crate) struct Aftermath {
     /// Where the last bytes end that may have been written in this life of the file, in whole
     /// blocks; the place itself if there are none.
     pub(crate) dirty_end: u64,
+    /// No record here that this life of the file has given a number has this one or a later one.
+    pub(crate) beyond: Lsn,
 }
 
 impl Aftermath {
@@ -52,22 +58,36 @@ impl Aftermath {
         place: Suspicion,
     ) -> io::Result<Self> {
         let is_recycled = file.header.is_recycled;
-        let mut found = Self { later: None, states: Lsn::ZERO, dirty_end: place.offset };
+        let mut found = Self {
+            later: None,
+            states: Lsn::ZERO,
+            dirty_end: place.offset,
+            beyond: place.expected,
+        };
         let mut at = place.offset;
         let mut budget = CHECKED_BYTES_MAX;
         while at < file.end() && at < (found.dirty_end + WINDOW_BYTES).max(place.reach) {
             let Some(header) = file.header_at(platform, at)? else {
                 let next = at + BLOCK_BYTES as u64;
-                let end = if is_recycled {
+                let end = if file.has_unreadable(at..next) {
+                    // Behind nothing it cannot be a batch that was ever acknowledged.
+                    (found.dirty_end == at || found.dirty_end > place.offset).then_some(next)
+                } else if is_recycled {
                     record_end(platform, file, at, place.expected, &mut budget)?
                 } else {
                     (!is_blank(file.read(platform, at, BLOCK_BYTES)?)).then_some(next)
                 };
-                found.dirty_end = end.unwrap_or(0).min(file.end()).max(found.dirty_end);
+                if let Some(end) = end {
+                    found.beyond = Lsn(found.beyond.0.saturating_add(BLOCK_RECORDS_MAX));
+                    found.dirty_end = end.min(file.end()).max(found.dirty_end);
+                }
                 at = next;
                 continue;
             };
             let fits = header.first_lsn >= place.expected && header.epoch >= place.epoch;
+            if fits {
+                found.beyond = found.beyond.max(header.next_lsn());
+            }
             if fits && file.batch_at(platform, at)?.is_some() {
                 found.later.get_or_insert((at, header));
                 found.states = found.states.max(header.durable_lsn);
@@ -79,6 +99,9 @@ impl Aftermath {
         Ok(found)
     }
 }
+
+/// More records do not begin in a block, or end in it.
+const BLOCK_RECORDS_MAX: u64 = (BLOCK_BYTES / RECORD_HEADER_BYTES) as u64 + 1;
 
 /// Most bytes checksummed in one survey to tell stale bytes from records. Only bytes that were
 /// made to look like records take more; they then count as records.

@@ -64,8 +64,8 @@ pub struct LogDescription {
 pub fn describe(platform: &dyn Platform, dir: &Path) -> Result<LogDescription, ReadError> {
     let head = HeadView::open(platform, dir);
     let preferred = head.as_ref().and_then(HeadView::log_id);
-    let mut catalog = match Catalog::load(platform, dir, Wanted { log_id: preferred, route: None })
-    {
+    let wanted = Wanted { log_id: preferred, route: None, reads_around: true };
+    let mut catalog = match Catalog::load(platform, dir, wanted) {
         Err(fault) if fault.error.kind() == std::io::ErrorKind::NotFound => {
             return Err(ReadError::NoLog { dir: dir.to_owned() });
         }

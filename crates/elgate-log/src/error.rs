@@ -1,5 +1,6 @@
 //! What can go wrong, one enum per operation.
 
+use crate::unreadable::is_media_error;
 use elgate_types::limits::PAYLOAD_BYTES_MAX;
 use elgate_types::{ErrorCode, Lsn};
 use std::io;
@@ -62,6 +63,14 @@ pub enum OpenError {
     /// The operating system refused something.
     #[error(transparent)]
     Io(#[from] IoFault),
+}
+
+impl ReadError {
+    /// Whether the device could not read what it holds. It may at a later attempt.
+    #[must_use]
+    pub fn is_media_error(&self) -> bool {
+        matches!(self, Self::Io(fault) if is_media_error(&fault.error))
+    }
 }
 
 impl OpenError {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | what do the bytes mean? | `segment_header.rs`, `batch.rs`, `record.rs`, `index.rs`, `head.rs`, `cursor.rs`, `naming.rs` |
 //! | how do records become writes? | `batch_builder.rs`, `writer.rs`, `writer/`, `tail_cache.rs` |
-//! | what happens after a crash? | `recovery.rs`, `plan.rs`, `plan/`, `damage.rs`, `sources.rs`, `quarantine.rs` |
+//! | what happens after a crash? | `recovery.rs`, `plan.rs`, `plan/`, `damage.rs`, `unreadable.rs`, `sources.rs`, `quarantine.rs` |
 //! | how are they read back? | `segment_file.rs`, `catalog.rs`, `catalog/`, `reader.rs`, `reader/`, `describe.rs` |
 //! | is all of it whole, and what if not? | `fsck.rs`, `fsck/` |
 //! | when do files come and go? | `preparer.rs`, `retention.rs`, `replayable.rs` |
@@ -44,6 +44,7 @@ mod segment_header;
 mod sources;
 mod stats;
 mod tail_cache;
+mod unreadable;
 mod writer;
 
 pub use batch_builder::{CachedBatch, Source};

@@ -13,6 +13,7 @@ use crate::naming;
 use crate::preparer::{self, Fill};
 use crate::segment_file::{SegmentFile, open_segment};
 use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::unreadable::is_media_error;
 use elgate_io::{Buffer, File, Platform};
 use elgate_types::seeded_bug;
 use std::io;
@@ -175,7 +176,9 @@ pub(crate) fn catch_up(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         result => result.at("read", segment)?,
     };
-    let Ok(mut ours) = opened else { return Ok(()) };
+    let Ok(ours) = opened else { return Ok(()) };
+    // What the device cannot read here is as good as damaged: the twin may have it.
+    let mut ours = ours.read_around();
     let header = ours.header.clone();
     let footer = read_footer(platform, segment, &header, direct)?;
     let path = twin_path(mirror, segment);
@@ -214,7 +217,10 @@ fn read_footer(
     let file = open_segment(platform, segment, false, direct).at("open", segment)?;
     let mut bytes = Buffer::with_capacity(FOOTER_BYTES);
     bytes.set_length(FOOTER_BYTES);
-    let count = platform.read_at(&file, header.usable_end(), &mut bytes).at("read", segment)?;
+    let count = match platform.read_at(&file, header.usable_end(), &mut bytes) {
+        Err(error) if is_media_error(&error) => 0,
+        result => result.at("read", segment)?,
+    };
     bytes.set_length(count);
     Ok(Footer::decode(&bytes, header).map(|footer| (bytes, footer)))
 }

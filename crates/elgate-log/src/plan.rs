@@ -8,7 +8,9 @@ use crate::damage::{Aftermath, Run, Suspicion, missing, salvage};
 use crate::error::{AtPath, IoFault};
 use crate::head::Watermarks;
 use crate::index::{Footer, IndexEntry, SparseIndex};
+use crate::naming;
 use crate::quarantine;
+use crate::record::RECORD_HEADER_BYTES;
 use crate::segment_file::SegmentFile;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use crate::sources::Sources;
@@ -71,8 +73,10 @@ struct Walk<'a> {
     dir: &'a Path,
     catalog: &'a mut Catalog,
     head: &'a HeadNotes,
-    /// Everything up to here is known to have been durable.
+    /// Everything up to here is known to have been durable, or must be taken for that.
     proof: Lsn,
+    /// The proof is only that so many records may have been where the device cannot read.
+    is_supposed: bool,
     plan: Plan,
     /// Damaged places whose last LSN is not known yet.
     unresolved: Vec<Place>,
@@ -104,7 +108,9 @@ impl Plan {
         };
         let marks = head.marks.as_ref();
         let proof = marks.map_or(Lsn::ZERO, |marks| marks.durable).max(passed);
-        let mut walk = Walk { platform, dir, catalog, head, proof, plan, unresolved: Vec::new() };
+        let unresolved = Vec::new();
+        let mut walk =
+            Walk { platform, dir, catalog, head, proof, is_supposed: false, plan, unresolved };
         let begins = walk.find_start()?;
         let start = begins.unwrap_or(0);
         walk.plan.walked_from = start;
@@ -121,6 +127,7 @@ impl Plan {
             }
             at = begin;
         }
+        walk.suppose_headless();
         if walk.proof >= walk.plan.next && !seeded_bug::is("cut-acknowledged-rot") {
             walk.resolve(walk.proof.next())?;
             walk.plan.resume_at = None;
@@ -137,6 +144,28 @@ impl Plan {
 impl Walk<'_> {
     fn open(&mut self, index: usize) -> Result<Option<SegmentFile>, IoFault> {
         self.catalog.open(self.platform, index)
+    }
+
+    /// A segment behind all others whose header cannot be read may hold as many records as there
+    /// is room for, unless the head file says better.
+    fn suppose_headless(&mut self) {
+        if self.head.marks.is_some() {
+            return;
+        }
+        let order = |path: &Path| naming::segment_order(path.file_name()?.to_str()?);
+        let last = self.plan.last_used.and_then(|index| order(self.path(index)));
+        let is_behind = |path: &&PathBuf| order(path) > last;
+        let room: u64 = self
+            .catalog
+            .headless
+            .iter()
+            .filter(is_behind)
+            .map(|path| self.catalog.file_bytes(path) / RECORD_HEADER_BYTES as u64)
+            .sum();
+        if room > 0 {
+            self.proof = self.proof.max(self.plan.next.plus(room - 1));
+            self.is_supposed = true;
+        }
     }
 
     fn path(&self, index: usize) -> &Path {
@@ -248,7 +277,22 @@ impl Walk<'_> {
             let after =
                 Aftermath::survey(self.platform, &mut file, place).at("read", self.path(index))?;
             self.proof = self.proof.max(after.states);
-            if self.proof < expected || seeded_bug::is("cut-acknowledged-rot") {
+            // What lies before `reach` is known as far as it was acknowledged, and so is the whole
+            // segment to a writer that has gone on in another one since.
+            let is_left = self.head.marks.is_some_and(|marks| {
+                marks.epoch > epoch && marks.active_sequence != file.header.sequence
+            });
+            let known_to = match self.proof >= expected {
+                true if is_left => file.end(),
+                true => at.max(reach),
+                false => at,
+            };
+            if file.has_unreadable(known_to..after.dirty_end) {
+                // Whatever was there may have been acknowledged.
+                let end = after.later.map_or(after.beyond, |(_, later)| later.first_lsn);
+                self.is_supposed |= after.later.is_none() && self.proof.next() < end;
+                self.proof = self.proof.max(Lsn(end.0 - 1));
+            } else if self.proof < expected || seeded_bug::is("cut-acknowledged-rot") {
                 if after.dirty_end > at {
                     self.plan.cuts.push((index, at..after.dirty_end));
                 }
@@ -268,7 +312,9 @@ impl Walk<'_> {
             self.resolve(later.first_lsn)?;
             at = offset;
         }
-        if footer.is_some() && self.plan.last_used == Some(index) {
+        // Nothing more is written where a device begins to fail; nor behind a footer, seen or not.
+        let is_over = footer.is_some() || file.has_unreadable(0..u64::MAX);
+        if is_over && self.plan.last_used == Some(index) {
             self.plan.resume_at = None;
         }
         Ok(())
@@ -311,24 +357,32 @@ impl Walk<'_> {
     fn resolve(&mut self, next: Lsn) -> Result<(), IoFault> {
         let lsns = self.plan.next..next;
         let mut runs: Vec<Run> = Vec::new();
+        let mut is_unreadable = false;
         let places = std::mem::take(&mut self.unresolved);
         for (index, range) in &places {
             let Some(mut file) = self.open(*index)? else { continue };
             let from = runs.last().map_or(lsns.start, |run| run.last.next());
             let found = salvage(self.platform, &mut file, range.clone(), from..lsns.end);
             runs.extend(found.at("read", self.path(*index))?);
+            is_unreadable |= file.has_unreadable(range.clone());
         }
         let place = places.first();
         let copy =
             place.map(|(index, range)| quarantine::copy_path(self.dir, self.path(*index), range));
         let reason = match place {
             Some((index, range)) => format!(
-                "bytes {}..{} of {} are damaged",
+                "bytes {}..{} of {} {}",
                 range.start,
                 range.end,
-                self.path(*index).display()
+                self.path(*index).display(),
+                if is_unreadable { "cannot be read from the device" } else { "are damaged" }
             ),
+            None if self.is_supposed => "the segment behind cannot be read".to_owned(),
             None => "the segment that held them is gone or blank".to_owned(),
+        };
+        let reason = match self.is_supposed && next > self.proof {
+            true => format!("{reason}; there may have been fewer of them, or none"),
+            false => reason,
         };
         for gap in missing(lsns, &runs) {
             let to = Lsn(gap.end.0 - 1);

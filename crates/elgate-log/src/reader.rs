@@ -71,6 +71,8 @@ pub enum GapReason {
     Removed,
     /// They are damaged; recovery copies what is left of them to the quarantine folder.
     Damaged,
+    /// The device cannot read them; only a reader that reads around such places says so.
+    Unreadable,
 }
 
 impl std::fmt::Display for GapReason {
@@ -78,6 +80,7 @@ impl std::fmt::Display for GapReason {
         formatter.write_str(match self {
             Self::Removed => "removed by retention",
             Self::Damaged => "damaged on disk",
+            Self::Unreadable => "the device cannot read them",
         })
     }
 }
@@ -166,9 +169,31 @@ impl LogReader {
         dir: &Path,
         from: ReadFrom,
     ) -> Result<Self, ReadError> {
+        Self::open_as(platform, dir, from, false)
+    }
+
+    /// As [`open`](Self::open), but what the device cannot read (EIO) is a gap, not an error, as
+    /// long as it is little. For whoever has tried long enough.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_reading_around(
+        platform: Arc<dyn Platform>,
+        dir: &Path,
+        from: ReadFrom,
+    ) -> Result<Self, ReadError> {
+        Self::open_as(platform, dir, from, true)
+    }
+
+    fn open_as(
+        platform: Arc<dyn Platform>,
+        dir: &Path,
+        from: ReadFrom,
+        reads_around: bool,
+    ) -> Result<Self, ReadError> {
         let head = HeadView::open(&*platform, dir);
         let preferred = head.as_ref().and_then(HeadView::log_id);
-        let wanted = Wanted { log_id: preferred, route: None };
+        let wanted = Wanted { log_id: preferred, route: None, reads_around };
         let catalog = match Catalog::load(&*platform, dir, wanted) {
             Err(fault) if fault.error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ReadError::NoLog { dir: dir.to_owned() });
@@ -202,6 +227,20 @@ impl LogReader {
     #[must_use]
     pub fn position(&self) -> Lsn {
         self.position
+    }
+
+    /// Whether more of what a damaged place has left is at hand.
+    #[must_use]
+    pub fn is_amid_damage(&self) -> bool {
+        !self.salvaged.is_empty()
+    }
+
+    /// From here on what the device cannot read is an error again.
+    pub fn read_around_no_more(&mut self) {
+        self.catalog.read_around_no_more();
+        if let Some(open) = &mut self.open {
+            open.file.read_around_no_more();
+        }
     }
 
     /// The next records, or why there are none.

@@ -22,6 +22,7 @@ use elgate_io::{OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Lsn, RouteName, kill_site, seeded_bug};
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -60,6 +61,7 @@ pub fn open(
     options.check().map_err(OpenError::Options)?;
     let platform = &*platform;
     platform.create_directories(dir).at("create", dir)?;
+    refuse_obstacles(platform, dir)?;
     let Some(head) = HeadWriter::lock(platform, dir)? else {
         return Err(OpenError::InUse { dir: dir.to_owned() });
     };
@@ -68,7 +70,8 @@ pub fn open(
     let reusable = retired_files(platform, dir, options.segment_bytes)?;
 
     let previous = head.previous();
-    let wanted = Wanted { log_id: previous.map(|(log_id, _)| log_id), route: Some(route) };
+    let log_id = previous.map(|(log_id, _)| log_id);
+    let wanted = Wanted { log_id, route: Some(route), reads_around: true };
     let mut catalog = Catalog::load(platform, dir, wanted)?;
     // The head file counts if it is this log's, or if all its segments are gone; and if what it
     // says can be.
@@ -120,7 +123,9 @@ pub fn open(
         roll_wanted: false,
         reusable,
         discard: Vec::new(),
-        next_sequence: last_sequence.max(marks.map_or(0, |marks| marks.active_sequence)) + 1,
+        next_sequence: last_sequence.max(marks.map_or(0, |marks| marks.active_sequence))
+            + catalog.headless.len() as u64
+            + 1,
         epoch: plan.epoch + u64::from(!seeded_bug::is("forget-epoch-and-torn-tail")),
         next_lsn: recovery.next_lsn,
         visible: recovery.durable,
@@ -157,6 +162,21 @@ pub fn open(
     }
     writer.head.start(log_id, writer.options.flush, &writer.watermarks(), start_time);
     Ok((writer, recovery))
+}
+
+/// What is no file where the log needs one. Nobody but who put it there knows whether it may go.
+fn refuse_obstacles(platform: &dyn Platform, dir: &Path) -> Result<(), IoFault> {
+    for entry in platform.list(dir).at("list", dir)? {
+        let path = dir.join(&entry.name);
+        if !entry.is_file && (path == naming::head_path(dir) || entry.name == naming::PREPARING) {
+            let error = io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a file, and the log needs a file of this name: move it away",
+            );
+            return Err(error).at("use", &path);
+        }
+    }
+    Ok(())
 }
 
 /// Retired segments that the next ones can be made of. Others, and more than are of use, go.
@@ -196,7 +216,8 @@ fn put_aside(platform: &dyn Platform, dir: &Path, catalog: &Catalog, plan: &Plan
     for (index, range) in &plan.damaged {
         let path = &catalog.entries[*index].path;
         let copied = SegmentFile::open(platform, path, true).at("read", path).and_then(|file| {
-            let Ok(mut file) = file else { return Ok(()) };
+            let Ok(file) = file else { return Ok(()) };
+            let mut file = file.read_around();
             quarantine::copy(platform, dir, &mut file, range).map(drop)
         });
         let Err(fault) = copied else { continue };

@@ -1,11 +1,14 @@
-//! Segment files: opening them past the page cache where that works, and reading them in pieces.
+//! Segment files: opening them past the page cache where that works, and reading them in pieces,
+//! around what the device cannot read if that is wanted.
 
 use crate::batch::BatchHeader;
 use crate::index::{FOOTER_BYTES, Footer, IndexEntry};
 use crate::segment_header::{HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::unreadable::{Unreadable, insist, is_media_error};
 use elgate_io::{Buffer, File, FileIdentity, OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Opens a segment. Falls back to the page cache where the file system refuses to do without.
@@ -51,6 +54,8 @@ pub(crate) struct SegmentFile {
     ahead_end: u64,
     window: Buffer,
     window_offset: u64,
+    /// What could not be read so far. `None`: that is an error.
+    unreadable: Option<Unreadable>,
 }
 
 /// Read at once, so that walking small batches costs few system calls.
@@ -74,7 +79,13 @@ impl SegmentFile {
         let identity = platform.identity(&file)?;
         let mut window = Buffer::with_capacity(FIRST_BYTES);
         window.set_length(FIRST_BYTES);
-        let count = platform.read_at(&file, 0, &mut window)?;
+        let count = match platform.read_at(&file, 0, &mut window) {
+            // The header alone will do for now.
+            Err(error) if is_media_error(&error) => {
+                insist(platform, &file, 0, &mut window[..SEGMENT_HEADER_BYTES])?
+            }
+            result => result?,
+        };
         window.set_length(count);
         Ok(SegmentHeader::decode(&window).map(|header| Self {
             path: path.to_owned(),
@@ -85,7 +96,25 @@ impl SegmentFile {
             identity,
             window,
             window_offset: 0,
+            unreadable: None,
         }))
+    }
+
+    /// From now on blocks that the device cannot read are zeros, not an error.
+    pub(crate) fn read_around(mut self) -> Self {
+        self.unreadable.get_or_insert_with(Unreadable::few);
+        self
+    }
+
+    /// From now on they are an error again. What was read of them is forgotten.
+    pub(crate) fn read_around_no_more(&mut self) {
+        self.unreadable = None;
+        self.forget();
+    }
+
+    /// Whether any block of a range was found unreadable.
+    pub(crate) fn has_unreadable(&self, range: Range<u64>) -> bool {
+        self.unreadable.as_ref().is_some_and(|unreadable| unreadable.is_in(range))
     }
 
     /// Where batches end at the latest.
@@ -133,7 +162,10 @@ impl SegmentFile {
             }
             // A direct read needs whole blocks; one that crosses the end of the file comes short.
             self.window.set_length(wanted.next_multiple_of(BLOCK_BYTES));
-            let count = platform.read_at(&self.file, offset, &mut self.window);
+            let count = match &mut self.unreadable {
+                Some(unreadable) => unreadable.read(platform, &self.file, offset, &mut self.window),
+                None => platform.read_at(&self.file, offset, &mut self.window),
+            };
             self.window.set_length(count.as_ref().map_or(0, |count| (*count).min(wanted)));
             self.window_offset = offset;
             count?;
@@ -187,10 +219,14 @@ impl SegmentFile {
     }
 
     /// The segment's footer, if it has one that is whole: then it is sealed. One read.
-    pub(crate) fn footer(&self, platform: &dyn Platform) -> io::Result<Option<Footer>> {
+    pub(crate) fn footer(&mut self, platform: &dyn Platform) -> io::Result<Option<Footer>> {
         let mut bytes = Buffer::with_capacity(FOOTER_BYTES);
         bytes.set_length(FOOTER_BYTES);
-        let count = platform.read_at(&self.file, self.header.usable_end(), &mut bytes)?;
+        let at = self.header.usable_end();
+        let count = match &mut self.unreadable {
+            Some(unreadable) => unreadable.read(platform, &self.file, at, &mut bytes)?,
+            None => platform.read_at(&self.file, at, &mut bytes)?,
+        };
         bytes.set_length(count);
         Ok(Footer::decode(&bytes, &self.header))
     }

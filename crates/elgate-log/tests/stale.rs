@@ -260,7 +260,7 @@ fn rewritten_beneath(number: u64, is_damaged: bool) -> bool {
     for part in &found {
         let (from, to) = match *part {
             Found::Records(from, to) => (from, to),
-            Found::Gap(from, to, GapReason::Damaged) => {
+            Found::Gap(from, to, GapReason::Damaged | GapReason::Unreadable) => {
                 assert!(is_damaged && (from, to) == (third.2, third.2), "{number}: {found:?}");
                 (from, to)
             }

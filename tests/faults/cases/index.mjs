@@ -1,5 +1,6 @@
 // Every case by name: what the list shows of it, and `run({ sandbox, random, report, cuts, flips })`.
 
+import * as badBlock from './bad-block.mjs';
 import * as ioError from './io-error.mjs';
 import * as killed from './killed.mjs';
 import * as lateWrite from './late-write.mjs';
@@ -39,6 +40,7 @@ export const CASES = {
   ...onBoth('write-eio', 'writes fail, one by one and all of them', ioError.writes),
   ...onBoth('flush-eio', 'flushes fail, one by one and all of them', ioError.flushes),
   ...onBoth('read-eio', 'reads fail, for a sink and in recovery', ioError.reads),
+  ...onBoth('bad-block', 'one block of a log cannot be read any more', badBlock.run),
   ...onBoth('enospc', 'the file system is full, until it is not', space.full),
   ...onUring('efbig', 'files may not grow, until they may', space.fileSize),
   ...onBoth('read-only', 'the file system turns read-only', readOnly.run),

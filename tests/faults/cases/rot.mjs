@@ -65,11 +65,11 @@ export async function run({ sandbox, random, report, flips }) {
   );
 }
 
-const line = (random, number) =>
+export const line = (random, number) =>
   `record ${number} ${'abcdefghij'.repeat(40).slice(random.int(0, 200), 200 + random.int(0, 200))}`;
 
 /** How many of `sent` are missing from `found`, or what is wrong with what is there. */
-function compare(sent, found) {
+export function compare(sent, found) {
   let at = 0;
   for (const entry of found) {
     const next = sent.indexOf(entry, at);

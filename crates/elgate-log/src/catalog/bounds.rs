@@ -22,7 +22,8 @@ pub(crate) fn bounds(platform: &dyn Platform, path: &Path) -> Result<Option<Boun
     let mut file = match SegmentFile::open(platform, path, true) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => match result.at("read", path)? {
-            Ok(file) => file,
+            // What cannot be read of it keeps no other segment from being removed.
+            Ok(file) => file.read_around(),
             Err(_) => return Ok(None),
         },
     };

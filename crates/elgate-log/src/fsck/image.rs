@@ -7,6 +7,7 @@ use crate::error::{AtPath, IoFault};
 use crate::naming;
 use crate::quarantine;
 use crate::segment_file::open_segment;
+use crate::unreadable::Unreadable;
 use elgate_io::{Buffer, File, OpenOptions, Platform};
 use elgate_types::limits::BLOCK_BYTES;
 use std::io;
@@ -29,8 +30,9 @@ pub(super) struct Image {
     file: File,
     window: Buffer,
     window_offset: u64,
-    /// Blocks that the device could not read.
-    unreadable_blocks: u64,
+    unreadable: Unreadable,
+    /// Whether any block was ever found so.
+    has_unreadable: bool,
 }
 
 impl Image {
@@ -45,7 +47,8 @@ impl Image {
             file,
             window: Buffer::with_capacity(WINDOW_BYTES),
             window_offset: 0,
-            unreadable_blocks: 0,
+            unreadable: Unreadable::any_number(),
+            has_unreadable: false,
         })
     }
 
@@ -59,13 +62,14 @@ impl Image {
         Ok(own.at("inspect", &self.path)? == theirs.at("inspect", &other.path)?)
     }
 
-    pub(super) fn unreadable_blocks(&self) -> u64 {
-        self.unreadable_blocks
+    pub(super) fn has_unreadable(&self) -> bool {
+        self.has_unreadable
     }
 
     /// Forgets what was read, and looks at the file's size again.
     pub(super) fn forget(&mut self, platform: &dyn Platform) -> Result<(), IoFault> {
         self.window.clear();
+        self.unreadable.forget();
         self.bytes = platform.size(&self.file).at("inspect", &self.path)?;
         Ok(())
     }
@@ -95,28 +99,11 @@ impl Image {
         }
         self.window.set_length(whole);
         self.window_offset = offset;
-        let count = match platform.read_at(&self.file, offset, &mut self.window) {
-            Err(error) if is_media_error(&error) => self.fill_by_blocks(platform, offset)?,
-            result => result.at("read", &self.path)?,
-        };
+        let count = self.unreadable.read(platform, &self.file, offset, &mut self.window);
+        let count = count.at("read", &self.path)?;
+        self.has_unreadable |= !self.unreadable.is_empty();
         self.window.set_length(count.min(wanted));
         Ok(())
-    }
-
-    fn fill_by_blocks(&mut self, platform: &dyn Platform, offset: u64) -> Result<usize, IoFault> {
-        let mut count = 0;
-        for (number, block) in self.window.chunks_exact_mut(BLOCK_BYTES).enumerate() {
-            let at = offset + (number * BLOCK_BYTES) as u64;
-            count += match platform.read_at(&self.file, at, block) {
-                Err(error) if is_media_error(&error) => {
-                    block.fill(0);
-                    self.unreadable_blocks += 1;
-                    BLOCK_BYTES
-                }
-                result => result.at("read", &self.path)?,
-            };
-        }
-        Ok(count)
     }
 
     /// What is at `offset`, where a batch may begin; a batch that reaches beyond `end` is none.
@@ -286,10 +273,4 @@ impl Image {
         }
         Ok(dirty_end)
     }
-}
-
-/// Whether the device could not read what it holds.
-fn is_media_error(error: &io::Error) -> bool {
-    const EIO: i32 = 5;
-    error.raw_os_error() == Some(EIO)
 }

@@ -9,6 +9,7 @@
 
 use super::check::{Check, Lag};
 use super::footer::Witness;
+use super::image::Image;
 use super::mend::Judged;
 use super::report::{FindingKind, FindingOutcome};
 use super::segments::Pair;
@@ -253,7 +254,7 @@ impl Check<'_> {
         let path = here.pair.path().to_owned();
         let copy = self.keep_damage(here, range.clone())?;
         let bytes = (!range.is_empty()).then(|| range.clone());
-        let unreadable = here.pair.here.as_ref().is_some_and(|image| image.unreadable_blocks() > 0);
+        let unreadable = here.pair.here.as_ref().is_some_and(Image::has_unreadable);
         let why = if unreadable { "; the device cannot read parts of it" } else { "" };
         let Some(next) = next else {
             let what = format!("no batch validates here{why}; what was in it cannot be told");
@@ -262,7 +263,8 @@ impl Check<'_> {
         };
         let runs = match SegmentFile::open(self.platform, &path, true) {
             // What the device cannot read now is as good as lost, and no reason to give up.
-            Ok(Ok(mut file)) if !range.is_empty() => {
+            Ok(Ok(file)) if !range.is_empty() => {
+                let mut file = file.read_around();
                 salvage(self.platform, &mut file, range, next..later).unwrap_or_default()
             }
             _ => Vec::new(),

@@ -34,7 +34,7 @@ impl Walk<'_> {
             if self.has_sources(searched) {
                 break;
             }
-            let Some(file) = self.open(index)? else { continue };
+            let Some(mut file) = self.open(index)? else { continue };
             let footer = file.footer(self.platform).at("read", &file.path)?;
             let footer =
                 footer.unwrap_or_else(|| Footer { end: file.end(), ..Footer::new(&file.header) });

@@ -244,14 +244,13 @@ impl LogReader {
     fn salvage(&mut self, range: Range<u64>, lsns: Range<Lsn>) -> Result<(), ReadError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let path = open.file.path.clone();
-        let runs = salvage(&*self.platform, &mut open.file, range, lsns.clone());
+        let runs = salvage(&*self.platform, &mut open.file, range.clone(), lsns.clone());
         let runs = runs.at("read", &path)?;
+        let is_unreadable = open.file.has_unreadable(range);
+        let reason = if is_unreadable { GapReason::Unreadable } else { GapReason::Damaged };
         let mut gaps = missing(lsns, &runs).into_iter().peekable();
-        let gap = |lsns: Range<Lsn>| ReadBatch::Gap {
-            from: lsns.start,
-            to: Lsn(lsns.end.0 - 1),
-            reason: GapReason::Damaged,
-        };
+        let gap =
+            |lsns: Range<Lsn>| ReadBatch::Gap { from: lsns.start, to: Lsn(lsns.end.0 - 1), reason };
         for run in runs {
             while let Some(lsns) = gaps.next_if(|lsns| lsns.start < run.first) {
                 self.salvaged.push_back(gap(lsns));

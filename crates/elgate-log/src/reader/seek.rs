@@ -39,7 +39,7 @@ impl LogReader {
             let first = self.catalog.first_lsn(&*self.platform, last)?;
             self.position = first.unwrap_or(self.position);
             if let Some(mut file) = self.catalog.open(&*self.platform, last)? {
-                let index = self.index_of(&file)?;
+                let index = self.index_of(&mut file)?;
                 let known = index.up_to_lsn(limit.promised);
                 let entry = file.follow(&*self.platform, known).at("read", &file.path)?;
                 self.position = entry.map_or(self.position, |entry| entry.first_lsn);
@@ -63,7 +63,7 @@ impl LogReader {
         let first = self.catalog.first_lsn(&*self.platform, found)?;
         self.position = first.unwrap_or(self.position);
         let Some(mut file) = self.catalog.open(&*self.platform, found)? else { return Ok(()) };
-        let index = self.index_of(&file)?;
+        let index = self.index_of(&mut file)?;
         let entry = file.follow(&*self.platform, index.before_time(time)).at("read", &file.path)?;
         self.position = entry.map_or(self.position, |entry| entry.first_lsn);
         Ok(())
@@ -80,7 +80,7 @@ impl LogReader {
         let mut offset = SEGMENT_HEADER_BYTES as u64;
         let first = self.catalog.first_lsn(&*self.platform, index)?;
         if first.is_some_and(|first| first < self.position) {
-            let known = self.index_of(&file)?;
+            let known = self.index_of(&mut file)?;
             let entry = file.follow(&*self.platform, known.up_to_lsn(self.position));
             offset = entry.at("read", &file.path)?.map_or(offset, |entry| entry.offset);
         }
@@ -90,8 +90,8 @@ impl LogReader {
 
     /// What is known of where batches are in a segment: by the head file, while it is written, or
     /// by its footer.
-    fn index_of(&self, file: &SegmentFile) -> Result<SparseIndex, IoFault> {
-        let header = &file.header;
+    fn index_of(&self, file: &mut SegmentFile) -> Result<SparseIndex, IoFault> {
+        let header = file.header.clone();
         let live = self.head.as_ref().and_then(|head| head.index(header.log_id, header.sequence));
         if let Some(entries) = live {
             return Ok(SparseIndex::from_entries(header.segment_bytes, entries));

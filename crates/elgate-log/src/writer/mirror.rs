@@ -81,7 +81,9 @@ impl LogWriter {
             .at("read", &active.path)
             .map(|opened| opened.ok())
             .and_then(|opened| match opened {
-                Some(mut file) => mirror::rejoin(platform, &dir, &mut file, active.offset, direct),
+                Some(file) => {
+                    mirror::rejoin(platform, &dir, &mut file.read_around(), active.offset, direct)
+                }
                 None => Ok(None),
             });
         match joined {
