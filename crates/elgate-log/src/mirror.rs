@@ -6,7 +6,7 @@
 //! and only what validates here: what is damaged in one place may be whole in the other, and then
 //! it is `fsck` that tells them apart.
 
-use crate::batch::{BatchHeader, WINDOW_BYTES};
+use crate::batch::WINDOW_BYTES;
 use crate::error::{AtPath, IoFault};
 use crate::index::{FOOTER_BYTES, Footer};
 use crate::naming;
@@ -139,7 +139,7 @@ fn copy_batches(
     twin_path: &Path,
     end: u64,
 ) -> Result<u64, IoFault> {
-    let (path, salt) = (segment.path.clone(), segment.header.salt);
+    let path = segment.path.clone();
     let mut theirs = Buffer::with_capacity(PIECE_BYTES);
     let mut at = SEGMENT_HEADER_BYTES as u64;
     while at < end {
@@ -154,15 +154,9 @@ fn copy_batches(
         let is_first = at == SEGMENT_HEADER_BYTES as u64;
         let skips = is_first && seeded_bug::is("mirror-catch-up-skips-a-batch");
         if (count != bytes || ours != &theirs[..]) && !skips {
-            let is_stale = BatchHeader::decode(&theirs[..count], salt).is_some();
             // By way of aligned memory: both may be open past the page cache.
             theirs.copy_from_slice(ours);
             platform.write_at(twin, at, &theirs, false).at("write", twin_path)?;
-            if is_stale {
-                // An attempt that came to nothing. It is gone for good before anything stands in the
-                // twin that says what was here was durable.
-                platform.sync(twin).at("sync", twin_path)?;
-            }
         }
         at += bytes as u64;
     }

@@ -3,7 +3,6 @@
 use super::image::Image;
 use super::report::{Finding, FindingKind, FindingOutcome, FsckOptions, FsckReport};
 use crate::error::IoFault;
-use crate::head::Watermarks;
 use elgate_io::Platform;
 use elgate_types::Lsn;
 use std::ops::Range;
@@ -18,8 +17,6 @@ pub(super) struct Check<'a> {
     pub(super) options: &'a FsckOptions,
     /// While a writer has the log open: the last record that was durable when the check began.
     pub(super) live: Option<Lsn>,
-    /// What the last writer left in the head file.
-    pub(super) last_writer: Option<Watermarks>,
     pub(super) report: FsckReport,
     pub(super) progress: &'a mut dyn FnMut(u64, u64),
     pub(super) bytes_total: u64,

@@ -5,7 +5,6 @@ use super::check::{Check, Wrong};
 use super::footer::FoundFooter;
 use super::header::{FoundHeader, examine};
 use super::image::Image;
-use super::mend::Judged;
 use super::report::{FindingKind, FindingOutcome, FsckError};
 use crate::batch::BatchHeader;
 use crate::error::{AtPath, IoFault};
@@ -34,10 +33,6 @@ pub(super) struct Pair {
     /// What a copy that does not claim that says itself to be durable: so far it is believed, for
     /// when that was written, the two were the same.
     pub(super) twin_stated: Lsn,
-    /// The epoch of the first batch, as the log's own copy has it.
-    pub(super) first_epoch: Option<u64>,
-    /// That of the first segment behind this one that has any.
-    pub(super) next_epoch: Option<u64>,
 }
 
 impl Pair {
@@ -205,13 +200,6 @@ impl Check<'_> {
                 pair.twin_stated = self.twin_states(pair)?;
             }
             self.find_first(pair)?;
-            let (salt, end) = (pair.header.salt, pair.end());
-            if let Some(own) = &mut pair.here
-                && let Judged::Whole(header) | Judged::Mended(header, _) =
-                    own.judge(self.platform, SEGMENT_HEADER_BYTES as u64, end, salt)?
-            {
-                pair.first_epoch = Some(header.epoch);
-            }
         }
         pairs.retain(|pair| pair.copies() > 0);
         Ok(Found { log_id, pairs })
@@ -247,8 +235,6 @@ impl Check<'_> {
             begins_damaged: false,
             twin_is_complete: false,
             twin_stated: Lsn::ZERO,
-            first_epoch: None,
-            next_epoch: None,
         });
         let slot = if is_mirror { &mut pair.there } else { &mut pair.here };
         if slot.is_some() {

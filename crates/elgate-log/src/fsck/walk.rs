@@ -198,7 +198,7 @@ impl Check<'_> {
             let Some(image) = image else { continue };
             if let Judged::Whole(header) | Judged::Mended(header, _) =
                 image.judge(self.platform, at, end, salt)?
-                && header.reaches() <= believed
+                && header.next_lsn() <= believed.next()
             {
                 found.push(header);
             }
