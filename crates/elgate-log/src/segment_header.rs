@@ -143,10 +143,10 @@ impl SegmentHeader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn header() -> SegmentHeader {
+    pub(crate) fn header() -> SegmentHeader {
         SegmentHeader {
             log_id: 0x1234_5678_9abc_def0_0fed_cba9_8765_4321,
             sequence: 9,

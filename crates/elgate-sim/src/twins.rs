@@ -19,6 +19,8 @@ pub(crate) const MIRRORS: &str = "/twin/logs";
 
 /// Seeds in a thousand that have a second device.
 const PER_MILLE: u64 = 300;
+/// Seeds have mirrors only where this variable is set: see docs/internals/simulation.md.
+const ASKED_FOR: &str = "ELGATE_SIM_MIRRORS";
 
 /// What a seed decides about mirrors.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ struct Perils {
 impl Twins {
     pub(crate) fn new(seed: u64, scenario: &mut Scenario) -> Self {
         let mut dice = Dice::new(seed ^ 0x7477_696e_7477_696e);
-        let is_used = dice.of(PER_MILLE);
+        let is_used = dice.of(PER_MILLE) && std::env::var_os(ASKED_FOR).is_some();
         let mut rate = |chance: u64, most: u64| match is_used && dice.of(chance) {
             true => dice.between(1, most),
             false => 0,

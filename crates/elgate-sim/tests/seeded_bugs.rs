@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const SEEDS: u64 = 3_000;
 
 fn sweep(bug: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_elgate-sim"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_elgate-sim"));
+    if bug.contains("mirror") {
+        command.env("ELGATE_SIM_MIRRORS", "1");
+    }
+    command
         .args(["--seeds", &SEEDS.to_string(), "--threads", "1"])
         .env("ELGATE_SEEDED_BUG", bug)
         .env("RUST_BACKTRACE", "0")

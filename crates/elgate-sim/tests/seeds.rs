@@ -20,14 +20,7 @@ const MARKS: &[&str] = &[
     "far_end.redelivery",
     "feed.failed",
     "feed.gap",
-    "fsck.died",
-    "fsck.repaired",
     "log.abandoned",
-    "log.mirror_behind",
-    "log.mirror_caught_up",
-    "log.mirror_entered",
-    "log.mirror_joined",
-    "log.mirror_left",
     "log.parked",
     "log.recovery.cut",
     "log.resumed",
@@ -48,12 +41,6 @@ const MARKS: &[&str] = &[
     "sink.http.refused",
     "sink.http.retry",
     "sink.http.stopped",
-    "twin.changed",
-    "twin.checked_after_power_cut",
-    "twin.checked_at_rest",
-    "twin.own_copy_damaged",
-    "twin.pulled",
-    "twin.replaced",
 ];
 
 /// Faults that must have struck.

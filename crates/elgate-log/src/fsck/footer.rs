@@ -277,6 +277,7 @@ mod tests {
     #[test]
     fn a_footer_that_was_begun_is_told_from_a_damaged_one() {
         let mut header = crate::segment_header::tests::header();
+        header.is_recycled = false;
         let mut built = Footer::new(&header);
         for number in 0..400 {
             let range = (1 + number) * 8_192..(1 + number) * 8_192 + 4_096;
@@ -297,7 +298,8 @@ mod tests {
             bytes[at..at + piece.len()].copy_from_slice(piece);
             bytes
         };
-        let (blank, other, few) = (with(1_024, &[0; 512]), with(1_024, &[7; 512]), with(1_100, &[9; 3]));
+        let (blank, other, few) =
+            (with(1_024, &[0; 512]), with(1_024, &[7; 512]), with(1_100, &[9; 3]));
         assert!(witness.is_unfinished(&blank, &header));
         assert!(!witness.is_unfinished(&other, &header) && !witness.is_unfinished(&few, &header));
         header.is_recycled = true;
