@@ -35,7 +35,13 @@ function render(status: Status): string {
   ]);
   const rings = status.shards
     .flatMap((shard) => shard.rings)
-    .map((ring) => [ring.path, `${ring.used_slots}/${ring.slots}`, ring.set_aside, ring.participants, ring.corrupt_total]);
+    .map((ring) => [
+      ring.path,
+      `${ring.used_slots}/${ring.slots}`,
+      ring.set_aside,
+      ring.participants,
+      ring.corrupt_total,
+    ]);
   const routes = status.routes.map((route) => [
     route.name,
     route.sink,
