@@ -134,7 +134,7 @@ export class FakeClient implements NativeClient {
   }
 
   submit(route: number, packed: Uint8Array, packedBytes: number, count: number): number {
-    if (this.#ring.used >= this.#ring.capacity) return -5;
+    if (!this.spaceAvailable(route)) return -5;
     const view = Buffer.from(packed.subarray(0, packedBytes));
     const records: Buffer[] = [];
     let at = 0;
