@@ -69,6 +69,8 @@ pub(crate) struct Copied {
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     at: usize,
+    /// How long the entry is: what the file says may be somebody else's by now.
+    bytes: usize,
     sender: Sender,
 }
 
@@ -137,7 +139,7 @@ impl Aside {
                 match file.read(self.end, &mut body) {
                     Some(Copied { sender, .. }) => {
                         let name = (sender.ring_id, sender.position);
-                        self.waiting.insert(name, Waiting { at: self.end, sender });
+                        self.waiting.insert(name, Waiting { at: self.end, bytes, sender });
                         self.unread.push_back(name);
                     }
                     None => {
@@ -212,7 +214,7 @@ impl Aside {
         // Pairs with the acquire load in `find_entries`: with the state, all of the entry.
         file.state(self.end).store(WAITING, Ordering::Release);
         let name = (sender.ring_id, sender.position);
-        self.waiting.insert(name, Waiting { at: self.end, sender });
+        self.waiting.insert(name, Waiting { at: self.end, bytes, sender });
         self.end += bytes;
         mark::hit("ring.set_aside");
         Ok(())
@@ -220,7 +222,7 @@ impl Aside {
 
     /// Says that a submission is beyond this process's death, or refused. `None`: it is not here.
     pub(crate) fn finish(&mut self, ring_id: u64, position: u64) -> Option<Sender> {
-        let Waiting { at, sender } = self.waiting.remove(&(ring_id, position))?;
+        let Waiting { at, sender, .. } = self.waiting.remove(&(ring_id, position))?;
         if let Some(file) = &self.file {
             file.state(at).store(DONE, Ordering::Release); // pairs with `find_entries`
         }
@@ -265,10 +267,10 @@ impl Aside {
         in_order.sort_unstable_by_key(|waiting| waiting.at);
         let (mut end, mut body) = (FIRST_ENTRY, Vec::new());
         let mut moved = BTreeMap::new();
-        for Waiting { at, sender } in in_order {
-            let bytes = old.copy_entry(at, &fresh, end, &mut body);
+        for Waiting { at, bytes, sender } in in_order {
+            old.copy_entry(at, bytes, &fresh, end, &mut body);
             fresh.state(end).store(WAITING, Ordering::Release); // pairs with `find_entries`
-            moved.insert((sender.ring_id, sender.position), Waiting { at: end, sender });
+            moved.insert((sender.ring_id, sender.position), Waiting { at: end, bytes, sender });
             end += bytes;
         }
         self.give_name(&temporary)?;
@@ -383,12 +385,12 @@ impl Mapped {
         valid.then_some(Copied { sender, header, body_bytes })
     }
 
-    /// Copies an entry but for its state; returns its size.
-    fn copy_entry(&self, at: usize, to: &Self, to_at: usize, scratch: &mut Vec<u8>) -> usize {
-        let bytes = (self.word(at + 8) as u32 as usize).clamp(BODY_AT, FILE_BYTES - at.max(to_at));
+    /// Copies an entry of `bytes` but for its state. Its length is written as it was: an entry that
+    /// was scribbled over stays one that does not validate, and hides none of those behind it.
+    fn copy_entry(&self, at: usize, bytes: usize, to: &Self, to_at: usize, scratch: &mut Vec<u8>) {
         scratch.resize(bytes - 8, 0);
         self.copy_out(at + 8, scratch);
+        scratch[..4].copy_from_slice(&(bytes as u32).to_le_bytes());
         to.copy_in(to_at + 8, scratch);
-        bytes.next_multiple_of(8)
     }
 }

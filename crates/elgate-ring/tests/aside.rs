@@ -234,6 +234,36 @@ fn a_full_file_is_made_anew_and_beyond_that_slots_stay_taken() {
 }
 
 #[test]
+fn a_length_that_was_scribbled_over_costs_its_own_entry_when_the_file_is_made_anew() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let producer = fixture.producer();
+    let large = vec![1; 900_000];
+    let mut waiting = Vec::new();
+    for op_id in 0..18 {
+        producer.submit(&route("stuck"), op_id, &[&large]).expect("room");
+        let taken = pop_all(&mut consumer);
+        set_aside(&mut consumer, &taken);
+        waiting.extend(taken);
+    }
+    let file = aside_file(&fixture);
+    let second = entries(&file)[1];
+    write_u64(&file, second + 8, read_u64(&file, second + 8) | 0x7fff_fff8);
+    // Room for one more only once the file is made anew.
+    finish(&mut consumer, &waiting[..1]);
+    producer.submit(&route("stuck"), 99, &[&large]).expect("room");
+    let more = pop_all(&mut consumer);
+    set_aside(&mut consumer, &more);
+    assert_eq!(consumer.used_slots(), 0);
+    drop(consumer);
+    // Whatever became of that one, all others are there.
+    let mut consumer = fixture.consumer();
+    waiting.extend(more);
+    let again = pop_all(&mut consumer);
+    assert_eq!(again, waiting[1..]);
+}
+
+#[test]
 fn producers_of_a_closed_route_wait_and_others_do_not() {
     let fixture = Fixture::new();
     let mut consumer = fixture.consumer();

@@ -33,7 +33,9 @@ impl Shard {
             }
             if pressed && route.is_stuck(now) {
                 route.set_aside(&mut self.acknowledgements);
-                mark::hit("route.closed");
+                if !was_closed {
+                    mark::hit("route.closed");
+                }
             } else if was_closed && route.takes_again(now) {
                 route.is_closed_to_producers = false;
                 mark::hit("route.opened");
