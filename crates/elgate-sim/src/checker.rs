@@ -263,7 +263,13 @@ impl<'a> RouteCheck<'a> {
                 }
                 Ok(None) => {}
                 Err(()) if self.is_lied_to() => {}
-                Err(()) => return Err("I2: the file holds what nobody sent".into()),
+                Err(()) => {
+                    let start = &line[..line.len().min(40)];
+                    let (text, bytes) = (String::from_utf8_lossy(start), line.len());
+                    return Err(format!(
+                        "I2: the file holds what nobody sent: {text:?}, {bytes} bytes"
+                    ));
+                }
             }
         }
         Ok(())

@@ -7,7 +7,9 @@
 //! Something else beyond N is either somebody else's, and stays; or it is what became of our own
 //! unsynced writes, is set aside next to the log, and cut off. It is ours if the operating system
 //! has started anew since the cursor was saved (a power cut), or if zeros stand where our bytes
-//! should (pages that the kernel dropped when a sync failed).
+//! should (pages that the kernel dropped when a sync failed). Behind records that the log has lost
+//! it cannot be told whose it is, and stays; but a line without an end is set aside and cut off, for
+//! the next record would become a part of it.
 
 use crate::config::Framing;
 use elgate_io::{File, FileIdentity, OpenOptions, Platform};
@@ -40,6 +42,17 @@ pub(crate) struct Remembered {
     pub(crate) length: u64,
     pub(crate) identity: FileIdentity,
     pub(crate) boot_id: u64,
+}
+
+/// What may be left of a file behind the records that were found in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Nothing, or what somebody else has written.
+    Foreign,
+    /// Zeros, where a record should be.
+    Garbled,
+    /// Perhaps records that the log has lost.
+    Unknown,
 }
 
 /// Why the position could not be found.
@@ -79,10 +92,13 @@ impl FileTail<'_> {
         }
         let mut position =
             FilePosition { delivered: remembered.lsn, length: remembered.length, finding: None };
-        let mut garbled = remembered.boot_id != self.platform.boot_id();
+        let mut rest = Rest::Foreign;
         if length > remembered.length {
             let mut log = open_log(remembered.lsn.next())?;
-            garbled |= self.match_records(&mut log, length, &mut position)?;
+            rest = self.match_records(&mut log, length, &mut position)?;
+        }
+        if remembered.boot_id != self.platform.boot_id() {
+            rest = Rest::Garbled;
         }
         // Asked again: a record that was there in part is gone by now.
         let length = self.platform.size(self.file)?;
@@ -90,7 +106,10 @@ impl FileTail<'_> {
         if left == 0 {
             return Ok(position);
         }
-        if !garbled {
+        if rest == Rest::Unknown {
+            return self.end_line(position, length);
+        }
+        if rest == Rest::Foreign {
             position.finding = Some(format!(
                 "{left} bytes at its end were not written by this route; somebody else writes \
                  this file too, so a record may appear twice after a crash"
@@ -106,6 +125,48 @@ impl FileTail<'_> {
             copy.display()
         ));
         Ok(position)
+    }
+
+    /// Goes on behind what nobody can name, at the beginning of a line.
+    fn end_line(
+        &self,
+        mut position: FilePosition,
+        length: u64,
+    ) -> Result<FilePosition, LocateError> {
+        let kept = match self.framing {
+            Framing::Newline => self.last_line_end(position.length, length)?,
+            Framing::None => length,
+        };
+        let left = length - position.length;
+        let mut finding = format!(
+            "{left} bytes at its end cannot be checked, for the log has lost the records that \
+             may be there"
+        );
+        if kept < length {
+            let copy = self.set_aside(kept, length)?;
+            self.cut(kept)?;
+            let (part, copy) = (length - kept, copy.display());
+            finding += &format!("; the last {part}, a line without an end, are kept in {copy}");
+        }
+        position.finding = Some(finding);
+        position.length = kept;
+        Ok(position)
+    }
+
+    /// Where the last line that ends in a range does, or where the range begins.
+    fn last_line_end(&self, from: u64, to: u64) -> io::Result<u64> {
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut end = to;
+        while end > from {
+            let begin = end.saturating_sub(PIECE_BYTES as u64).max(from);
+            let wanted = (end - begin) as usize;
+            let read = self.platform.read_at(self.file, begin, &mut piece[..wanted])?;
+            if let Some(at) = piece[..read].iter().rposition(|byte| *byte == b'\n') {
+                return Ok(begin + at as u64 + 1);
+            }
+            end = begin;
+        }
+        Ok(from)
     }
 
     /// Whether this is the file that the cursor tells of. Devices may be numbered otherwise after
@@ -136,17 +197,17 @@ impl FileTail<'_> {
     }
 
     /// Moves `position` over the records that the file holds. A record that is there in part is
-    /// cut off, so that nothing is left of the file then. Returns whether zeros stand where a
-    /// record should.
+    /// cut off, so that nothing is left of the file then.
     fn match_records(
         &self,
         log: &mut LogReader,
         length: u64,
         position: &mut FilePosition,
-    ) -> Result<bool, LocateError> {
+    ) -> Result<Rest, LocateError> {
         let mut found = Vec::new();
         // Records that the log can no longer show may stand in the file before the next one.
         let mut after_gap = false;
+        let unless = |after_gap| if after_gap { Rest::Unknown } else { Rest::Foreign };
         loop {
             let batch = match log.next_batch()? {
                 ReadBatch::Records(batch) => batch,
@@ -155,29 +216,30 @@ impl FileTail<'_> {
                     after_gap = true;
                     continue;
                 }
-                ReadBatch::CaughtUp => return Ok(false),
+                ReadBatch::CaughtUp => return Ok(unless(after_gap)),
             };
             for record in batch.records() {
                 if record.lsn <= position.delivered {
                     continue;
                 }
-                if std::mem::take(&mut after_gap) {
+                if after_gap {
                     position.length += self.distance_to(record.payload, position.length)?;
                 }
                 let framed = record.payload.len() + usize::from(self.framing == Framing::Newline);
                 found.resize(framed, 0);
                 let read = self.platform.read_at(self.file, position.length, &mut found)?;
                 if let Some(other) = self.first_difference(&found[..read], record.payload) {
-                    return Ok(other == 0);
+                    return Ok(if other == 0 { Rest::Garbled } else { unless(after_gap) });
                 }
                 if read < framed {
                     self.cut(position.length)?;
-                    return Ok(false);
+                    return Ok(Rest::Foreign);
                 }
+                after_gap = false;
                 position.delivered = record.lsn;
                 position.length += framed as u64;
                 if position.length == length {
-                    return Ok(false);
+                    return Ok(Rest::Foreign);
                 }
             }
         }
@@ -305,5 +367,32 @@ mod tests {
         assert_eq!(locate(&world, &file, foreign), begun);
         let other = FileIdentity { inode: here.inode + 1, ..moved };
         assert_eq!(locate(&world, &file, Remembered { identity: other, ..remembered }), begun);
+    }
+
+    #[test]
+    fn a_line_without_an_end_behind_a_lost_record_does_not_become_part_of_the_next() {
+        for (text, kept) in [("one\ntw", 4), ("one\ntwo\nth", 8), ("one\ntwo\n", 8)] {
+            let (world, file) = written(&["one", "two", "three"]);
+            let segment = Path::new(LOG).join("r-20260101-001.wal");
+            let bytes = world.file_bytes(&segment).expect("reads");
+            let at = bytes.windows(3).position(|bytes| bytes == b"two").expect("it is there");
+            world.rot(&segment, at as u64, 1).expect("rots");
+            let platform = world.platform();
+            platform.write_at(&file, 0, text.as_bytes(), true).expect("writes");
+            platform.set_size(&file, text.len() as u64).expect("cuts");
+            let identity = platform.identity(&file).expect("known");
+            let boot_id = platform.boot_id();
+            let remembered = Remembered { lsn: Lsn(1), length: 4, identity, boot_id };
+            let found = locate(&world, &file, remembered);
+            assert_eq!((found.delivered, found.length), (Lsn(2), kept), "{text:?}");
+            assert_eq!(platform.size(&file).expect("known"), kept, "{text:?}");
+            let said = found.finding.expect("it is said");
+            let begun = &text[kept as usize..];
+            if !begun.is_empty() {
+                let copy = format!("/data/r/quarantine/file-{kept}-{}", text.len());
+                assert!(said.ends_with(&format!("are kept in {copy}")), "{said}");
+                assert_eq!(world.file_bytes(Path::new(&copy)).expect("kept"), begun.as_bytes());
+            }
+        }
     }
 }
