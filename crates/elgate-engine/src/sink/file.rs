@@ -374,10 +374,15 @@ impl FileSink {
     }
 
     pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
-        let timers = [self.sync_at.filter(|_| self.syncing.is_none()), self.save_at, self.retry_at];
-        let earliest = timers.into_iter().flatten().min();
-        // While a failure is being waited out, nothing else can happen.
-        self.retry_at.or(earliest)
+        // While a failure is being waited out or mended, nothing else can happen; nor can what is
+        // under way be begun again.
+        if self.retry_at.is_some() || self.rewind != Rewind::None {
+            return self.retry_at;
+        }
+        let syncs = self.syncing.is_none() && !(self.retiring && self.writing);
+        let sync_at = self.sync_at.filter(|_| syncs);
+        let save_at = self.save_at.filter(|_| !self.cursor.is_saving());
+        sync_at.into_iter().chain(save_at).min()
     }
 
     pub(crate) fn retire(&mut self, _: Monotonic) {

@@ -378,7 +378,8 @@ impl HttpSink {
     pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
         let retry = self.next_retry().filter(|_| !self.stopped && self.retire_by.is_none());
         let retire = self.retire_by.filter(|_| self.is_under_way());
-        [retry, retire, self.save_at, self.client.next_wakeup()].into_iter().flatten().min()
+        let save = self.save_at.filter(|_| !self.cursor.is_saving());
+        [retry, retire, save, self.client.next_wakeup()].into_iter().flatten().min()
     }
 
     /// When a delivery that was put off can be tried again. Not while there is no room for it:
