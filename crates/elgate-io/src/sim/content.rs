@@ -20,6 +20,8 @@ struct Version {
     /// World-wide order of writes.
     sequence: u64,
     block: Block,
+    /// The device said that it had this, and did not.
+    is_claimed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -137,10 +139,28 @@ impl Content {
         }
     }
 
+    /// A sync that does nothing and says it had: for the kernel, the blocks of a range are clean.
+    pub(super) fn sync_lied(&mut self, offset: u64, bytes: usize) {
+        for_each_piece(offset, bytes, |index, _, _| {
+            if let Some(newest) =
+                self.dirty.get_mut(&index).and_then(|versions| versions.last_mut())
+            {
+                newest.is_claimed = true;
+            }
+        });
+    }
+
     /// A failed sync: the kernel forgets some of the dirty pages (it takes them for clean, then
-    /// drops them), so what was written there is gone and no later sync will report it.
+    /// drops them), so what was written there is gone and no later sync will report it. What the
+    /// device claims to have is read from there again.
     pub(super) fn sync_failed(&mut self, random: &mut Random) {
-        self.dirty.retain(|_, _| random.coin());
+        self.dirty.retain(|_, versions| {
+            if !random.coin() {
+                let claimed = versions.iter().rposition(|version| version.is_claimed);
+                versions.truncate(claimed.map_or(0, |at| at + 1));
+            }
+            !versions.is_empty()
+        });
     }
 
     /// What the power cut leaves.
@@ -223,7 +243,7 @@ impl Content {
         if versions.len() == VERSIONS_MAX {
             versions.remove(VERSIONS_MAX / 2);
         }
-        versions.push(Version { sequence, block });
+        versions.push(Version { sequence, block, is_claimed: false });
     }
 }
 
@@ -307,6 +327,24 @@ mod tests {
         assert_eq!(after.len(), 2 * BLOCK_BYTES);
         assert!(after[..BLOCK_BYTES].iter().all(|byte| *byte == 0));
         assert!(after[BLOCK_BYTES..].iter().all(|byte| *byte == 1));
+    }
+
+    #[test]
+    fn a_failed_sync_takes_no_more_than_what_was_written_since_the_last_one() {
+        for (seed, lies) in (0..64).flat_map(|seed| [(seed, false), (seed, true)]) {
+            let mut content = Content::default();
+            content.write(0, &[1; BLOCK_BYTES], 1);
+            if lies {
+                content.sync_lied(0, BLOCK_BYTES)
+            } else {
+                content.sync()
+            }
+            content.write(0, &[2; BLOCK_BYTES], 2);
+            content.sync_failed(&mut Random::new(seed));
+            assert!(matches!(bytes(&content, 1)[..], [1 | 2]));
+            cut(&mut content, &FaultPlan::default(), 1);
+            assert_eq!(bytes(&content, 1), if lies { &[][..] } else { &[1] });
+        }
     }
 
     #[test]

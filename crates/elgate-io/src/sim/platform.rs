@@ -155,6 +155,7 @@ impl State {
         let lost = self.random.per_mille(lost_chance);
         if lost {
             self.counts_of(device).lost_syncs += 1;
+            self.disk.file(node)?.content.sync_lied(offset, bytes);
             self.strike(StrikeKind::LostSync, node, offset, bytes as u64);
         }
         Ok(!lost)
