@@ -14,6 +14,7 @@ use crate::record::RECORD_HEADER_BYTES;
 use crate::segment_file::SegmentFile;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use crate::sources::Sources;
+use earlier::Checkpoint;
 use elgate_io::Platform;
 use elgate_types::{Lsn, seeded_bug};
 use std::ops::Range;
@@ -120,7 +121,7 @@ impl Plan {
             Some(start) => walk.checkpoint(start)?,
             None => (begin, None),
         };
-        let checkpoint = (at, known);
+        let checkpoint = Checkpoint { end: at, before: walk.plan.next, known };
         for index in start..walk.catalog.entries.len() {
             if !empty.contains(&index) {
                 walk.segment(index, at)?;
@@ -132,7 +133,7 @@ impl Plan {
             walk.resolve(walk.proof.next())?;
             walk.plan.resume_at = None;
         }
-        walk.earlier_sources(start, checkpoint)?;
+        walk.earlier_sources(start, &checkpoint)?;
         if seeded_bug::is("reuse-lsn-after-restart") && walk.plan.next > Lsn(1) {
             walk.plan.next = Lsn(walk.plan.next.0 - 1);
         }

@@ -2,13 +2,14 @@
 //! hold.
 
 use super::Walk;
-use crate::damage::{Aftermath, Suspicion};
+use crate::batch::{BatchHeader, WINDOW_BYTES};
 use crate::error::{AtPath, IoFault};
 use crate::index::{Footer, SparseIndex};
 use crate::segment_file::SegmentFile;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use crate::sources::{SOURCES_BYTES_MAX, Sources};
 use elgate_types::Lsn;
+use elgate_types::limits::BLOCK_BYTES;
 use std::ops::Range;
 
 /// Nor any further than this, if no record there has come through a ring.
@@ -17,28 +18,40 @@ const SOURCES_BYTES_WITHOUT_RING: u64 = 16 * 1024 * 1024;
 /// They are searched backwards in pieces of about this size.
 const SOURCES_PIECE_BYTES: u64 = 1024 * 1024;
 
+/// Where the walk began.
+pub(super) struct Checkpoint {
+    /// Its offset.
+    pub(super) end: u64,
+    /// The LSN there.
+    pub(super) before: Lsn,
+    /// What the index of its segment knows of what comes before, if there is one.
+    pub(super) known: Option<SparseIndex>,
+}
+
 impl Walk<'_> {
     /// Looks for logged submissions before the place where the walk began, until a ring's worth
     /// is known.
     pub(super) fn earlier_sources(
         &mut self,
         start: usize,
-        checkpoint: (u64, Option<SparseIndex>),
+        checkpoint: &Checkpoint,
     ) -> Result<(), IoFault> {
         let mut searched = 0;
-        let (end, known) = checkpoint;
-        if let Some(known) = known {
-            self.sources_before(start, end, &known, &mut searched)?;
+        if let Some(known) = &checkpoint.known {
+            let place = (checkpoint.end, checkpoint.before);
+            self.sources_before(start, place, known, &mut searched)?;
         }
         for index in (0..start).rev() {
             if self.has_sources(searched) {
                 break;
             }
+            let superseded = self.catalog.superseded_from(self.platform, index)?;
             let Some(mut file) = self.open(index)? else { continue };
             let footer = file.footer(self.platform).at("read", &file.path)?;
             let footer =
                 footer.unwrap_or_else(|| Footer { end: file.end(), ..Footer::new(&file.header) });
-            self.sources_before(index, footer.end.min(file.end()), &footer.index, &mut searched)?;
+            let place = (footer.end.min(file.end()), superseded.unwrap_or(checkpoint.before));
+            self.sources_before(index, place, &footer.index, &mut searched)?;
         }
         Ok(())
     }
@@ -49,59 +62,74 @@ impl Walk<'_> {
             || (self.plan.sources.is_empty() && searched >= SOURCES_BYTES_WITHOUT_RING)
     }
 
-    /// Looks for them in the segment at `index` backwards from offset `end`, from one batch that
-    /// the segment's index knows to the next.
+    /// Looks for them in the segment at `index` backwards from a place, an offset and the LSN
+    /// there, from one batch that the segment's index knows to the next.
     fn sources_before(
         &mut self,
         index: usize,
-        mut end: u64,
+        (mut end, mut before): (u64, Lsn),
         known: &SparseIndex,
         searched: &mut u64,
     ) -> Result<(), IoFault> {
-        let superseded = self.catalog.superseded_from(self.platform, index)?;
+        let first = self.catalog.first_lsn(self.platform, index)?.unwrap_or(Lsn(1));
         let Some(mut file) = self.open(index)? else { return Ok(()) };
         while end > SEGMENT_HEADER_BYTES as u64 && !self.has_sources(*searched) {
-            let before = known.up_to_offset(end.saturating_sub(SOURCES_PIECE_BYTES));
-            let entry = file.follow(self.platform, before).at("read", &file.path)?;
-            let begin = entry.map_or(SEGMENT_HEADER_BYTES as u64, |entry| entry.offset);
-            let earlier = self.sources_in(&mut file, begin..end, superseded)?;
+            let entries = known.up_to_offset(end.saturating_sub(SOURCES_PIECE_BYTES));
+            let entry = file.follow(self.platform, entries).at("read", &file.path)?;
+            let (begin, first) = match entry {
+                Some(entry) => (entry.offset, entry.first_lsn),
+                // What stands at the beginning may be a later batch that landed there.
+                None if first < before => (SEGMENT_HEADER_BYTES as u64, first),
+                None => (SEGMENT_HEADER_BYTES as u64, Lsn(1)),
+            };
+            let earlier = self.sources_in(&mut file, begin..end, first..before)?;
             self.plan.sources.prepend(earlier);
             *searched += end - begin;
-            end = begin;
+            (end, before) = (begin, first);
         }
         Ok(())
     }
 
+    /// Of the batches in a range those that are of the log: the LSNs say which.
     fn sources_in(
         &self,
         file: &mut SegmentFile,
         range: Range<u64>,
-        superseded: Option<Lsn>,
+        mut lsns: Range<Lsn>,
     ) -> Result<Sources, IoFault> {
         let path = file.path.clone();
         let mut found = Sources::default();
-        let (mut at, mut next) = (range.start, Lsn(1));
-        while at < range.end {
-            let batch = match file.batch_at(self.platform, at).at("read", &path)? {
-                Some(header) if header.first_lsn >= next => Some((at, header)),
-                _ => {
-                    let place =
-                        Suspicion { offset: at, expected: next, epoch: 0, reach: range.end };
-                    Aftermath::survey(self.platform, file, place).at("read", &path)?.later
-                }
-            };
-            let is_within = |offset: u64, first: Lsn| {
-                offset < range.end && superseded.is_none_or(|superseded| first < superseded)
-            };
-            let Some((offset, header)) = batch.filter(|(at, it)| is_within(*at, it.first_lsn))
-            else {
-                break;
-            };
+        let mut at = range.start;
+        while let Some((offset, header)) = self.next_batch(file, at..range.end, &lsns)? {
             let bytes = file.read(self.platform, offset, header.batch_bytes as usize);
             found.take(&header, bytes.at("read", &path)?);
-            next = header.next_lsn();
+            lsns.start = header.next_lsn();
             at = offset + u64::from(header.batch_bytes);
         }
         Ok(found)
+    }
+
+    /// The batch with the lowest of these LSNs; where the first of them stands at the beginning of
+    /// the range, that is it. A batch that was written to the wrong place does not hide those that
+    /// it jumped over.
+    fn next_batch(
+        &self,
+        file: &mut SegmentFile,
+        range: Range<u64>,
+        lsns: &Range<Lsn>,
+    ) -> Result<Option<(u64, BatchHeader)>, IoFault> {
+        let mut lowest: Option<(u64, BatchHeader)> = None;
+        let (mut at, mut end) = (range.start, range.end);
+        while at < end && lowest.is_none_or(|(_, lowest)| lowest.first_lsn > lsns.start) {
+            if let Some(header) = file.batch_at(self.platform, at).at("read", &file.path)?
+                && lsns.contains(&header.first_lsn)
+                && lowest.is_none_or(|(_, lowest)| header.first_lsn < lowest.first_lsn)
+            {
+                lowest = Some((at, header));
+                end = end.min(at + WINDOW_BYTES);
+            }
+            at += BLOCK_BYTES as u64;
+        }
+        Ok(lowest)
     }
 }
