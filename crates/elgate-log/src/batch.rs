@@ -57,6 +57,12 @@ impl BatchHeader {
         self.first_lsn.plus(u64::from(self.record_count))
     }
 
+    /// Its last record; of an idle marker, the one that comes next: with that durable, the marker
+    /// has been passed.
+    pub(crate) fn reaches(&self) -> Lsn {
+        self.first_lsn.max(Lsn(self.next_lsn().0 - 1))
+    }
+
     /// The records' part of the whole batch's bytes.
     pub(crate) fn body<'a>(&self, batch: &'a [u8]) -> &'a [u8] {
         batch.get(BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + self.body_bytes as usize).unwrap_or(&[])

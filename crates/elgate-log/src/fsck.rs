@@ -74,6 +74,7 @@ pub fn fsck(
         dir,
         options,
         live: is_live.then(|| marks.map_or(Lsn::ZERO, |marks| marks.durable)),
+        last_writer: None,
         report: FsckReport { is_live, ..FsckReport::default() },
         progress,
         bytes_total: 0,
@@ -130,6 +131,7 @@ impl Check<'_> {
             Some(marks) if self.live.is_some() || self.head(&marks)? => Some(marks),
             _ => None,
         };
+        self.last_writer = marks;
         let passed = self.cursors()?;
         let promised = marks.map_or(Lsn::ZERO, |marks| marks.durable).max(passed);
         self.find_missing(&mut found, promised)?;
@@ -164,7 +166,9 @@ impl Check<'_> {
             }
             let is_suspect = |pair: &Pair| pair.begins_damaged || pair.first.is_none();
             let next_begins_damaged = index < last_used && is_suspect(&pairs[index + 1]);
+            let next_epoch = pairs[index + 1..].iter().find_map(|pair| pair.first_epoch);
             let pair = &mut pairs[index];
+            pair.next_epoch = next_epoch;
             if let Ceiling::Live(_) = ceiling {
                 // What the mirror has of it is the writer's business.
                 pair.there = None;

@@ -6,7 +6,7 @@
 //! and only what validates here: what is damaged in one place may be whole in the other, and then
 //! it is `fsck` that tells them apart.
 
-use crate::batch::WINDOW_BYTES;
+use crate::batch::{BatchHeader, WINDOW_BYTES};
 use crate::error::{AtPath, IoFault};
 use crate::index::{FOOTER_BYTES, Footer};
 use crate::naming;
@@ -28,6 +28,7 @@ pub(crate) fn twin_path(mirror: &Path, segment: &Path) -> PathBuf {
 }
 
 /// The twin of a segment in which nothing has been written: the one that is there, or a new one.
+/// What an attempt that came to nothing has left in the one that is there goes.
 pub(crate) fn blank_twin(
     platform: &dyn Platform,
     mirror: &Path,
@@ -40,6 +41,7 @@ pub(crate) fn blank_twin(
     let path = twin_path(mirror, segment);
     if let Some(file) = existing_twin(platform, &path, header, direct)? {
         refuse_the_same(platform, &file, &path, segment)?;
+        cut(platform, &file, &path, header, SEGMENT_HEADER_BYTES as u64)?;
         return Ok(file);
     }
     // A segment that says it is fresh must have a twin that is.
@@ -124,10 +126,21 @@ pub(crate) fn rejoin(
     if copy_batches(platform, segment, &file, &path, end)? < end {
         return Ok(None);
     }
-    let window_end = (end + WINDOW_BYTES).min(segment.header.usable_end());
-    platform.zero_fill(&file, end, window_end - end).at("cut", &path)?;
-    platform.sync(&file).at("sync", &path)?;
+    cut(platform, &file, &path, &segment.header, end)?;
     Ok(Some(file))
+}
+
+/// Makes sure that no batch follows in a twin at `end` or behind.
+fn cut(
+    platform: &dyn Platform,
+    twin: &File,
+    path: &Path,
+    header: &SegmentHeader,
+    end: u64,
+) -> Result<(), IoFault> {
+    let window_end = (end + WINDOW_BYTES).min(header.usable_end());
+    platform.zero_fill(twin, end, window_end - end).at("cut", path)?;
+    platform.sync(twin).at("sync", path)
 }
 
 /// Writes every batch of the segment before `end` to its twin where that differs, as far as they
@@ -139,7 +152,7 @@ fn copy_batches(
     twin_path: &Path,
     end: u64,
 ) -> Result<u64, IoFault> {
-    let path = segment.path.clone();
+    let (path, salt) = (segment.path.clone(), segment.header.salt);
     let mut theirs = Buffer::with_capacity(PIECE_BYTES);
     let mut at = SEGMENT_HEADER_BYTES as u64;
     while at < end {
@@ -154,9 +167,15 @@ fn copy_batches(
         let is_first = at == SEGMENT_HEADER_BYTES as u64;
         let skips = is_first && seeded_bug::is("mirror-catch-up-skips-a-batch");
         if (count != bytes || ours != &theirs[..]) && !skips {
+            let is_stale = BatchHeader::decode(&theirs[..count], salt).is_some();
             // By way of aligned memory: both may be open past the page cache.
             theirs.copy_from_slice(ours);
             platform.write_at(twin, at, &theirs, false).at("write", twin_path)?;
+            if is_stale {
+                // An attempt that came to nothing. It is gone for good before anything stands in the
+                // twin that says what was here was durable.
+                platform.sync(twin).at("sync", twin_path)?;
+            }
         }
         at += bytes as u64;
     }

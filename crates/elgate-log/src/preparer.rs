@@ -67,11 +67,14 @@ impl Order {
     /// fails does not keep the segment from being prepared.
     pub(crate) fn prepare(&self, platform: &dyn Platform) -> Result<Prepared, IoFault> {
         for path in &self.discard {
-            remove_if_there(platform, path)?;
-            if let (Some(mirror), Some(name)) = (&self.mirror, path.file_name()) {
-                // The mirror's own trouble is told by what is written to it.
-                drop(platform.remove(&mirror.join(name)));
+            // Its twin first, for nobody would know what that is without it. The mirror's own
+            // trouble is told by what is written to it.
+            if let Some(mirror) = &self.mirror
+                && platform.remove(&mirror::twin_path(mirror, path)).is_ok()
+            {
+                drop(platform.sync_directory(mirror));
             }
+            remove_if_there(platform, path)?;
         }
         let created = platform.wall_time();
         let entries = platform.list(&self.dir).at("list", &self.dir)?;

@@ -183,6 +183,8 @@ pub(crate) struct Mirror {
     dir: PathBuf,
     /// Segments whose twins may lack something, oldest first.
     behind: VecDeque<PathBuf>,
+    /// Those that got anything since the last chore began: it may not have copied all of them.
+    grown: Vec<PathBuf>,
     /// Why it is not written to, if that is so.
     trouble: Option<String>,
     chore: Option<u32>,

@@ -8,11 +8,13 @@ mod mortal;
 mod support;
 
 use elgate_io::sim::{FaultPlan, SimWorld};
-use elgate_log::{FindingKind, FsckOptions, LogOptions, fsck};
+use elgate_log::{FindingKind, FsckOptions, LogOptions, fsck, open};
+use elgate_types::Lsn;
 use logs::*;
 use mortal::Mortal;
 use std::path::{Path, PathBuf};
-use support::{DIR, Rig, batches, no_faults, patch, small};
+use std::sync::Arc;
+use support::{DIR, Rig, batches, no_faults, patch, route, small};
 
 #[test]
 fn a_zeroed_or_misdirected_block_is_found_and_never_made_worse() {
@@ -270,5 +272,134 @@ fn the_beginning_of_the_last_segment_comes_from_its_twin() {
         assert_eq!((report.left, report.lost_records), (0, 0), "{cut}: {report:?}");
         assert_eq!(report.last_lsn, Some(acknowledged), "{cut}: {report:?}");
         assert!(run(&world, false, true).is_clean(), "{cut}");
+    }
+}
+
+/// Where the batch of this number is, counted from 0.
+fn place(world: &SimWorld, path: &Path, number: usize) -> std::ops::Range<usize> {
+    let (at, bytes, _, _) = batches(world, path)[number];
+    at as usize..(at + bytes) as usize
+}
+
+/// Three records are in both copies, and a fourth in the twin: it was under way when the power went.
+/// With `is_kept` the log has it, too. Then the log goes on for three records, without its mirror.
+fn parted(seed: u64, is_kept: bool) -> (SimWorld, PathBuf, Vec<u8>) {
+    let mut rig = mirrored_rig(seed);
+    for _ in 0..3 {
+        rig.commit(9_000);
+    }
+    let (world, path) = (rig.world.clone(), rig.segments()[0].clone());
+    let before = world.file_bytes(&path).expect("reads");
+    rig.commit(100);
+    drop(rig);
+    world.process_crash();
+    if !is_kept {
+        put_file(&world, &path, &before);
+        world.platform().remove(&Path::new(DIR).join("head")).expect("removes");
+    }
+    let mut rig = Rig::open(world.clone(), small());
+    assert_eq!(rig.recovery.next_lsn, Lsn(if is_kept { 5 } else { 4 }));
+    for bytes in [101, 200, 300] {
+        rig.commit(bytes);
+    }
+    rig.close();
+    drop(rig);
+    world.process_crash();
+    let good = world.file_bytes(&path).expect("reads");
+    (world, path, good)
+}
+
+#[test]
+fn what_was_never_acknowledged_does_not_take_the_place_of_what_was() {
+    let (world, path, good) = parted(1, false);
+    let fourth = place(&world, &path, 3);
+    assert_eq!(place(&world, &in_mirror(&path), 3), fourth, "the attempt lies in its place");
+    let stale = world.file_bytes(&in_mirror(&path)).expect("reads");
+    assert!(stale[fourth.clone()] != good[fourth.clone()], "and is another");
+    let whole = |bytes: &mut [u8]| bytes.fill(0);
+    let records = |bytes: &mut [u8]| bytes[80..180].fill(0xee);
+    let bit = |bytes: &mut [u8]| bytes[120] ^= 4;
+    type Damage = fn(&mut [u8]);
+    let damages: [(&str, Damage, u64); 3] =
+        [("whole", whole, 1), ("records", records, 1), ("a bit", bit, 0)];
+    for (what, damage, lost) in damages {
+        let mut bad = good.clone();
+        damage(&mut bad[fourth.clone()]);
+        put_file(&world, &path, &bad);
+        put_file(&world, &in_mirror(&path), &stale);
+        let report = run(&world, true, true);
+        assert_eq!(report.lost_records, lost, "{what}: {report:?}");
+        assert_eq!(report.left > 0, lost > 0, "{what}: {report:?}");
+        let found = world.file_bytes(&path).expect("reads");
+        let right = if lost > 0 { &bad } else { &good };
+        assert!(found[..fourth.end] == right[..fourth.end], "{what}: {report:?}");
+    }
+}
+
+#[test]
+fn an_unfinished_twin_repairs_what_the_log_itself_vouches_for() {
+    // The header is left, and names the records.
+    let (world, path, good) = parted(1, true);
+    let fourth = place(&world, &path, 3);
+    patch(&world, &path, fourth.start as u64 + 80, &[0xee; 100]);
+    let report = run(&world, true, true);
+    assert_eq!((report.left, report.lost_records), (0, 0), "{report:?}");
+    assert!(world.file_bytes(&path).expect("reads") == good);
+
+    // Nothing is left, but what follows is of the same epoch, or the last writer's word counts.
+    for more in [3, 0] {
+        let world = SimWorld::new(4);
+        world.add_device(Path::new("/mirror")).expect("mounts");
+        let mut rig = Rig::open(world.clone(), mirrored());
+        for bytes in [9_000, 9_000, 9_000, 100] {
+            rig.commit(bytes);
+        }
+        world.pull_device(Path::new("/mirror")).expect("pulls");
+        for bytes in 0..more {
+            rig.commit(200 + bytes);
+        }
+        let path = rig.segments()[0].clone();
+        drop(rig);
+        world.process_crash();
+        if more > 0 {
+            let mut rig = Rig::open(world.clone(), small());
+            rig.commit(400);
+            drop(rig);
+            world.process_crash();
+        }
+        world.return_device(Path::new("/mirror"), false).expect("returns");
+        let good = world.file_bytes(&path).expect("reads");
+        let fourth = place(&world, &path, 3);
+        assert_eq!(batches(&world, &in_mirror(&path)).len(), 4, "the twin goes no further");
+        patch(&world, &path, fourth.start as u64, &vec![0; fourth.len()]);
+        let report = run(&world, true, true);
+        assert_eq!((report.left, report.lost_records), (0, 0), "{more}: {report:?}");
+        assert!(world.file_bytes(&path).expect("reads") == good, "{more}");
+    }
+}
+
+#[test]
+fn a_twin_that_is_being_brought_up_to_date_vouches_for_no_attempt() {
+    for seed in 0..24 {
+        for changes in 6..12 {
+            let (world, path, good) = parted(seed, false);
+            let fourth = place(&world, &path, 3);
+            world.set_faults(FaultPlan {
+                keep_unsynced: true,
+                reorder: true,
+                ..FaultPlan::default()
+            });
+            let mortal = Arc::new(Mortal::new(world.platform(), changes));
+            drop(open(mortal, Path::new(DIR), &route(), mirrored()));
+            world.power_cut();
+            no_faults(&world);
+            patch(&world, &path, fourth.start as u64, &vec![0; fourth.len()]);
+            let report = run(&world, true, true);
+            let found = &world.file_bytes(&path).expect("reads")[fourth.clone()];
+            assert!(
+                found == &good[fourth.clone()] || found.iter().all(|byte| *byte == 0),
+                "seed {seed}, killed at {changes}: {report:?}"
+            );
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use elgate_io::sim::{FaultPlan, SimWorld};
+use elgate_io::sim::{FaultPlan, LatencyRange, SimWorld};
 use elgate_log::{LogEvent, LogOptions, LogReader, ReadFrom, Retention};
 use elgate_types::{FlushMode, Lsn};
 use std::path::{Path, PathBuf};
@@ -221,4 +221,51 @@ fn the_logs_own_directory_is_no_mirror() {
     let trouble = rig.writer.stats().mirror.expect("asked for").trouble.expect("refused");
     assert!(trouble.contains("it is the log's own directory"), "{trouble}");
     assert_eq!(rig.read(), [Found::Records(1, 1)]);
+}
+
+#[test]
+fn what_is_written_without_a_twin_is_never_said_to_be_in_the_mirror() {
+    let mut rig = Rig::open(SimWorld::new(8), small());
+    rig.commit(9_000);
+    rig.close();
+    let world = rig.world.clone();
+    drop(rig);
+    world.process_crash();
+    // It gets a mirror now, and there is no other segment to go on in.
+    world.platform().create_directories(Path::new(ROOT)).expect("creates");
+    let mut rig = Rig::open(world, mirrored());
+    let obstacle = Path::new(DIR).join("segment.preparing");
+    rig.world.platform().create_directories(&obstacle).expect("creates");
+    // Copying is over before what was handed out when it began is written.
+    let slow = LatencyRange { min_ns: 20_000_000, max_ns: 30_000_000 };
+    rig.world.set_faults(FaultPlan { sync_latency: slow, ..FaultPlan::default() });
+    let is_behind = |rig: &Rig| {
+        let stats = rig.writer.stats().mirror.expect("mirrored");
+        assert_eq!(stats.trouble, None);
+        stats.segments_behind > 0
+    };
+    let check = |rig: &Rig| {
+        if !is_behind(rig) {
+            let last = rig.writer.durable();
+            assert_eq!(read_all(&rig.world, MIRROR), [Found::Records(1, last.0)]);
+        }
+    };
+    let mut copied = 0;
+    for round in 0..90 {
+        rig.append(100 + round).expect("taken");
+        for _ in 0..round % 7 {
+            rig.turn();
+            check(&rig);
+        }
+        if round % 30 == 0 {
+            rig.until("all of it to be copied", |rig| !is_behind(rig));
+            check(&rig);
+            rig.until_durable(Lsn(rig.writer.next_lsn().0 - 1));
+            check(&rig);
+            copied += 1;
+        }
+    }
+    rig.until("all of it to be copied", |rig| !is_behind(rig));
+    check(&rig);
+    assert_eq!(copied, 3);
 }

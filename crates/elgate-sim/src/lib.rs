@@ -33,6 +33,7 @@ mod simulation;
 mod stage;
 mod story;
 mod sweep;
+mod twin_batches;
 mod twin_check;
 mod twins;
 

@@ -4,6 +4,7 @@
 use crate::ledger::RouteLedger;
 use crate::payload::payload;
 use crate::stage::Stage;
+use crate::twin_batches::believable;
 use crate::twins::{directories, repair};
 use elgate_io::OpenOptions;
 use elgate_io::sim::FaultPlan;
@@ -183,20 +184,23 @@ impl<'a> Exam<'a> {
                 }
             }
         }
-        // What retention has removed, the mirror may still have from a time when it was away.
-        let is_kept = |lsn: &Lsn| keeps_all(stage, self.route) || !own.has_removed(*lsn);
-        let must_serve: BTreeMap<Lsn, Vec<u8>> = expected
-            .into_iter()
-            .filter(|(lsn, bytes)| {
-                is_right(&own, lsn, bytes) || (is_kept(lsn) && is_right(&twin, lsn, bytes))
-            })
-            .collect();
+        let believable = believable(&self.bytes_in(&self.mirror), &self.bytes_in(&self.dir));
         if twin_is_sound && self.roll(|dice| dice.below(4)) > 0 {
             let strikes = self.roll(|dice| dice.between(1, 4));
             for _ in 0..strikes {
                 self.strike();
             }
         }
+        let still = Served::by(stage, &self.dir);
+        // What retention has removed, the mirror may still have from a time when it was away.
+        let is_kept = |lsn: &Lsn| keeps_all(stage, self.route) || !own.has_removed(*lsn);
+        let must_serve: BTreeMap<Lsn, Vec<u8>> = expected
+            .into_iter()
+            .filter(|(lsn, bytes)| {
+                is_right(&still, lsn, bytes)
+                    || (is_kept(lsn) && believable.contains(lsn) && is_right(&twin, lsn, bytes))
+            })
+            .collect();
         let names = self.names();
         for _ in 0..self.roll(|dice| dice.below(KILLS + 1)) {
             let calls = self.roll(|dice| dice.below(400));
@@ -334,6 +338,12 @@ impl<'a> Exam<'a> {
     }
 
     /// Every file in both directories.
+    fn bytes_in(&self, dir: &Path) -> Vec<Vec<u8>> {
+        let names = self.stage.world.names(dir).unwrap_or_default();
+        let segments = names.iter().filter(|name| name.ends_with(".wal"));
+        segments.filter_map(|name| self.stage.world.file_bytes(&dir.join(name)).ok()).collect()
+    }
+
     fn bytes(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let names = self.names().into_iter();
         names

@@ -3,6 +3,7 @@
 use super::image::Image;
 use super::report::{Finding, FindingKind, FindingOutcome, FsckOptions, FsckReport};
 use crate::error::IoFault;
+use crate::head::Watermarks;
 use elgate_io::Platform;
 use elgate_types::Lsn;
 use std::ops::Range;
@@ -17,6 +18,8 @@ pub(super) struct Check<'a> {
     pub(super) options: &'a FsckOptions,
     /// While a writer has the log open: the last record that was durable when the check began.
     pub(super) live: Option<Lsn>,
+    /// What the last writer left in the head file.
+    pub(super) last_writer: Option<Watermarks>,
     pub(super) report: FsckReport,
     pub(super) progress: &'a mut dyn FnMut(u64, u64),
     pub(super) bytes_total: u64,
@@ -39,6 +42,9 @@ pub(super) struct Wrong {
 pub(super) struct Lag {
     pub(super) batches: u64,
     pub(super) bytes: u64,
+    /// The log has lost a batch before these. Nothing more is copied: it would state that the batch
+    /// was durable, and so vouch for whatever the mirror has in its place.
+    pub(super) stays: bool,
 }
 
 impl Check<'_> {

@@ -3,6 +3,7 @@
 //! folder.
 
 use super::mend::{self, Judged};
+use crate::batch::BatchHeader;
 use crate::error::{AtPath, IoFault};
 use crate::naming;
 use crate::quarantine;
@@ -104,6 +105,18 @@ impl Image {
         self.has_unreadable |= !self.unreadable.is_empty();
         self.window.set_length(count.min(wanted));
         Ok(())
+    }
+
+    /// The header of a batch at `offset`, whatever has become of its records; one flipped bit in it
+    /// is set right.
+    pub(super) fn header(
+        &mut self,
+        platform: &dyn Platform,
+        offset: u64,
+        salt: u32,
+    ) -> Result<Option<BatchHeader>, IoFault> {
+        let found = mend::header(self.read(platform, offset, BLOCK_BYTES)?, salt);
+        Ok(found.map(|found| found.header))
     }
 
     /// What is at `offset`, where a batch may begin; a batch that reaches beyond `end` is none.

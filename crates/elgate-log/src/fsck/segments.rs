@@ -33,6 +33,10 @@ pub(super) struct Pair {
     /// What a copy that does not claim that says itself to be durable: so far it is believed, for
     /// when that was written, the two were the same.
     pub(super) twin_stated: Lsn,
+    /// The epoch of the first batch, as the log's own copy has it.
+    pub(super) first_epoch: Option<u64>,
+    /// That of the first segment behind this one that has any.
+    pub(super) next_epoch: Option<u64>,
 }
 
 impl Pair {
@@ -200,6 +204,11 @@ impl Check<'_> {
                 pair.twin_stated = self.twin_states(pair)?;
             }
             self.find_first(pair)?;
+            if let Some(own) = &mut pair.here {
+                let begin = SEGMENT_HEADER_BYTES as u64;
+                let header = own.header(self.platform, begin, pair.header.salt)?;
+                pair.first_epoch = header.map(|header| header.epoch);
+            }
         }
         pairs.retain(|pair| pair.copies() > 0);
         Ok(Found { log_id, pairs })
@@ -235,6 +244,8 @@ impl Check<'_> {
             begins_damaged: false,
             twin_is_complete: false,
             twin_stated: Lsn::ZERO,
+            first_epoch: None,
+            next_epoch: None,
         });
         let slot = if is_mirror { &mut pair.there } else { &mut pair.here };
         if slot.is_some() {

@@ -1,7 +1,10 @@
 //! One place in a segment where a batch should be: which copy holds it, and setting right those
 //! that do not.
 //!
-//! A copy that holds it whole counts before one that is whole after a correction.
+//! A copy that holds it whole counts before one that is whole after a correction. But a mirror that
+//! does not claim to be complete may hold a whole batch that is none of the log's: an attempt that
+//! came to nothing while the two were apart, with a number that another record has now. So of its
+//! batches only those count that somebody vouches for ([`is_vouched_for`](Check::is_vouched_for)).
 
 use super::check::{Check, Lag, Wrong};
 use super::image::Image;
@@ -11,7 +14,11 @@ use super::segments::Pair;
 use super::walk::Position;
 use crate::batch::BatchHeader;
 use crate::error::IoFault;
+use crate::head::Watermarks;
 use elgate_types::Lsn;
+use elgate_types::limits::BLOCK_BYTES;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// A place in a segment.
 pub(super) struct Place<'p> {
@@ -53,9 +60,17 @@ impl Check<'_> {
             None => Ok(Judged::Bad),
         };
         let (first, second) = (judge(&mut here.pair.here)?, judge(&mut here.pair.there)?);
-        // What was promised to nobody may be there from an attempt that came to nothing.
-        let may_repair =
-            here.pair.twin_is_complete || expected.is_proven || here.pair.here.is_none();
+        let may_repair = match &second {
+            Judged::Whole(header) | Judged::Mended(header, _)
+                if !matches!(first, Judged::Whole(_)) =>
+            {
+                // What was promised to nobody may be such an attempt, too.
+                here.pair.twin_is_complete
+                    || here.pair.here.is_none()
+                    || (expected.is_proven && self.is_vouched_for(here, &first, header, fits)?)
+            }
+            _ => false,
+        };
         let source = if may_repair { &second } else { &Judged::Bad };
         let (header, right) = match (&first, source) {
             (Judged::Whole(header), _) => {
@@ -78,14 +93,61 @@ impl Check<'_> {
                     // Nobody said that anything was there.
                     lag.batches += 1;
                     lag.bytes += u64::from(header.batch_bytes);
-                    if self.options.repair {
+                    if self.options.repair && !lag.stays {
                         image.write(self.platform, at, &right)?;
                     }
                 }
+                Some(lag)
+                    if lag.stays
+                        && !matches!(&second, Judged::Mended(theirs, _) if *theirs == header) => {}
                 _ => self.settle_one(image, at, &header, (&second, &right))?,
             }
         }
         Ok(Some((header, right)))
+    }
+
+    /// Whether an unfinished twin's batch is the one that the log had here. `first` is what the log
+    /// itself has here now.
+    ///
+    /// A writer numbers records anew only after it was opened anew, which raises the epoch; within
+    /// one epoch a number and a place in a segment are given away once. So the batch is right if the
+    /// one that was here is known to be of no later epoch, or if the two copies were the same later.
+    fn is_vouched_for(
+        &self,
+        here: &mut Place<'_>,
+        first: &Judged,
+        theirs: &BatchHeader,
+        fits: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<bool, IoFault> {
+        let (at, end, salt) = (here.at, here.end, here.salt);
+        let Some(own) = &mut here.pair.here else { return Ok(false) };
+        // What a batch of the twin states to be durable was the same in both when that was written.
+        let reaches = theirs.reaches();
+        if reaches <= here.pair.twin_stated {
+            return Ok(true);
+        }
+        // The header that is left of the log's own copy names the batch, records and all.
+        let left = match first {
+            Judged::Whole(header) | Judged::Mended(header, _) => Some(*header),
+            Judged::Bad => own.header(self.platform, at, salt)?.filter(fits),
+        };
+        if let Some(left) = left {
+            return Ok(left == *theirs);
+        }
+        let is_of_last_writer =
+            |marks: &Watermarks| marks.epoch == theirs.epoch && reaches <= marks.durable;
+        if self.last_writer.as_ref().is_some_and(is_of_last_writer) {
+            return Ok(true);
+        }
+        // Epochs never fall: what follows in the log is of no earlier one than what was here.
+        for behind in (at + BLOCK..end).step_by(BLOCK_BYTES) {
+            if let Some(header) = own.header(self.platform, behind, salt)?
+                && header.first_lsn >= theirs.next_lsn()
+            {
+                return Ok(header.epoch <= theirs.epoch);
+            }
+        }
+        Ok(here.pair.next_epoch.is_some_and(|epoch| epoch <= theirs.epoch))
     }
 
     /// Sets right one copy of a batch whose right bytes are known.

@@ -143,11 +143,10 @@ impl Check<'_> {
         if lag.batches == 0 {
             return;
         }
-        let (outcome, advice) = match (is_sealed, self.options.repair) {
-            (_, true) => (FindingOutcome::Repaired, "they were copied"),
-            (_, false) => {
-                (FindingOutcome::Repairable, "the next start copies them, or --repair now")
-            }
+        let (outcome, advice) = match self.options.repair {
+            _ if lag.stays => (FindingOutcome::Note, "it stays so: records before them are lost"),
+            true => (FindingOutcome::Repaired, "they were copied"),
+            false => (FindingOutcome::Repairable, "the next start copies them, or --repair now"),
         };
         let outcome = if is_sealed { outcome } else { FindingOutcome::Note };
         let what = format!(
@@ -198,7 +197,7 @@ impl Check<'_> {
             let Some(image) = image else { continue };
             if let Judged::Whole(header) | Judged::Mended(header, _) =
                 image.judge(self.platform, at, end, salt)?
-                && header.next_lsn() <= believed.next()
+                && header.reaches() <= believed
             {
                 found.push(header);
             }
@@ -252,6 +251,9 @@ impl Check<'_> {
         later: Lsn,
     ) -> Result<(), IoFault> {
         let path = here.pair.path().to_owned();
+        if let Some(lag) = &mut here.lag {
+            lag.stays = true;
+        }
         let copy = self.keep_damage(here, range.clone())?;
         let bytes = (!range.is_empty()).then(|| range.clone());
         let unreadable = here.pair.here.as_ref().is_some_and(Image::has_unreadable);

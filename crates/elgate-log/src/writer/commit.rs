@@ -101,7 +101,8 @@ impl LogWriter {
             && !seeded_bug::is("acknowledge-before-sync");
         let (file, bytes) = (active.file.clone(), buffer.len() as u64);
         let token = self.token();
-        let pair = Pair { own: Some(token), twin: self.mirror_write(offset, &buffer, durable) };
+        let pair =
+            Pair { own: Some(token), twin: self.mirror_write(offset, &buffer, durable, now) };
         self.flight_bytes += bytes;
         let states = self.durable;
         self.flights.push_back(Flight { pair, batch, offset, bytes, states, since: now });

@@ -67,8 +67,14 @@ impl LogWriter {
         let behind: VecDeque<_> = earlier.map(|segment| segment.path.clone()).collect();
         let now = platform.now();
         let chore_at = (!behind.is_empty()).then_some(now);
-        self.mirror =
-            Some(Mirror { dir: dir.clone(), behind, trouble: None, chore: None, chore_at });
+        self.mirror = Some(Mirror {
+            dir: dir.clone(),
+            behind,
+            grown: Vec::new(),
+            trouble: None,
+            chore: None,
+            chore_at,
+        });
         for spare in &mut self.spares {
             let make = || {
                 let (path, header) = (&spare.path, &spare.header);
@@ -100,9 +106,22 @@ impl LogWriter {
         self.plan_mirror_chore(now);
     }
 
-    /// Queues a write of the same bytes to the active segment's twin, if there is one.
-    pub(super) fn mirror_write(&mut self, offset: u64, bytes: &[u8], durable: bool) -> Option<u32> {
-        let file = self.active.as_ref()?.twin.clone()?;
+    /// Queues a write of the same bytes to the active segment's twin. If there is none, the
+    /// segment is to be copied, again if it was before.
+    pub(super) fn mirror_write(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+        durable: bool,
+        now: Monotonic,
+    ) -> Option<u32> {
+        let active = self.active.as_ref()?;
+        let Some(file) = active.twin.clone() else {
+            let mirror = self.mirror.as_mut()?;
+            mirror.grow(&active.path);
+            mirror.chore_at.get_or_insert(now.after(RETRY_AFTER));
+            return None;
+        };
         let mut buffer = self.pool.take(bytes.len());
         buffer.extend(bytes);
         Some(self.queue_for_twin(Op::Write { file, offset, buffer, durable }))
@@ -190,7 +209,8 @@ impl LogWriter {
             && left.twin.is_none()
             && left.is_kept
         {
-            mirror.remember(left.path.clone());
+            // Its footer follows.
+            mirror.grow(&left.path);
             mirror.chore_at.get_or_insert(now);
         }
     }
@@ -198,7 +218,9 @@ impl LogWriter {
     /// When the next chore is due.
     pub(super) fn mirror_wakeup(&self) -> Option<Monotonic> {
         let mirror = self.mirror.as_ref().filter(|mirror| mirror.chore.is_none())?;
-        mirror.chore_at.filter(|_| !self.closing)
+        // A footer under way comes first: a copy taken now would lack it.
+        let is_sealing = !(self.unsealed.is_empty() && self.sealing.is_empty());
+        mirror.chore_at.filter(|_| !self.closing && !is_sealing)
     }
 
     pub(super) fn next_mirror_chore(&mut self, now: Monotonic) -> Option<(u32, Op)> {
@@ -209,13 +231,14 @@ impl LogWriter {
         let spare = self.spares.front().filter(|spare| !matches!(spare.twin, Some(Ok(_))));
         let spare = spare.map(|spare| (spare.path.clone(), spare.header.clone()));
         let direct = self.options.wants_direct();
+        // What is under way may be written too late to be copied.
+        let growing = self.active.as_ref().filter(|active| active.twin.is_none());
+        let growing = growing.filter(|_| !self.flights.is_empty());
         let mirror = self.mirror.as_mut()?;
         mirror.chore = Some(token);
         mirror.chore_at = None;
+        mirror.grown = growing.map(|active| active.path.clone()).into_iter().collect();
         let (dir, behind) = (mirror.dir.clone(), mirror.behind.front().cloned());
-        // Where nothing else is behind, the active segment may be.
-        let active = self.active.as_ref().filter(|active| active.twin.is_none());
-        let behind = behind.or_else(|| active.map(|active| active.path.clone()));
         let call = move |platform: &dyn Platform| -> io::Result<BlockingReply> {
             let spare = spare.map(|(path, header)| {
                 let twin =
@@ -246,7 +269,9 @@ impl LogWriter {
             match result {
                 Ok(()) => {
                     mirror.behind.retain(|behind| *behind != path);
-                    if mirror.behind.is_empty() {
+                    if mirror.grown.contains(&path) {
+                        mirror.behind.push_back(path);
+                    } else if mirror.behind.is_empty() {
                         mark::hit("log.mirror_caught_up");
                     }
                 }
@@ -277,12 +302,13 @@ impl LogWriter {
         }
     }
 
-    /// Goes on at once while there is more to copy and nothing has failed.
+    /// Goes on at once while there is more to copy and nothing has failed; but what is still
+    /// written is copied only now and then.
     fn plan_mirror_chore(&mut self, now: Monotonic) {
         let Some(mirror) = &mut self.mirror else { return };
-        if !mirror.behind.is_empty() {
+        if mirror.behind.iter().any(|behind| !mirror.grown.contains(behind)) {
             mirror.chore_at.get_or_insert(now);
-        } else if mirror.trouble.is_some() {
+        } else if mirror.trouble.is_some() || !mirror.behind.is_empty() {
             mirror.chore_at.get_or_insert(now.after(RETRY_AFTER));
         }
     }
@@ -292,6 +318,14 @@ impl Mirror {
     fn remember(&mut self, behind: PathBuf) {
         if !self.behind.contains(&behind) {
             self.behind.push_back(behind);
+        }
+    }
+
+    /// A segment got something that its twin did not.
+    fn grow(&mut self, segment: &Path) {
+        self.remember(segment.to_owned());
+        if !self.grown.iter().any(|grown| grown == segment) {
+            self.grown.push(segment.to_owned());
         }
     }
 }
