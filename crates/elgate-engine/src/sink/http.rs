@@ -377,7 +377,7 @@ impl HttpSink {
 
     pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
         let retry = self.next_retry().filter(|_| !self.stopped && self.retire_by.is_none());
-        let retire = self.retire_by.filter(|_| self.is_under_way());
+        let retire = self.retire_by.filter(|_| self.is_under_way() && !self.client_closed);
         let save = self.save_at.filter(|_| !self.cursor.is_saving());
         [retry, retire, save, self.client.next_wakeup()].into_iter().flatten().min()
     }
