@@ -73,6 +73,8 @@ impl Feed {
     /// Makes the batch holding `next` available if it is in memory, or returns the operation that
     /// brings it from disk. At most one such operation is under way.
     pub(crate) fn poll_op(&mut self, log: &LogWriter, next: Lsn, now: Monotonic) -> Option<Op> {
+        // Over, also if there is nothing to read now.
+        self.retry_at = self.retry_at.filter(|at| *at > now);
         if self.holds(next) || next > log.readable() {
             return None;
         }
@@ -80,10 +82,9 @@ impl Feed {
         if self.batch.is_some() {
             return None;
         }
-        if matches!(self.reader, Reader::Busy) || self.retry_at.is_some_and(|at| at > now) {
+        if matches!(self.reader, Reader::Busy) || self.retry_at.is_some() {
             return None;
         }
-        self.retry_at = None;
         let reader = match std::mem::replace(&mut self.reader, Reader::Busy) {
             Reader::Ready(reader) if reader.position() == next => Some(reader),
             _ => None,

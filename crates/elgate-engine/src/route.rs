@@ -284,7 +284,9 @@ impl Route {
     /// When this route wants to be pumped again, completions aside.
     pub(crate) fn next_wakeup(&self) -> Option<Monotonic> {
         let sink = self.sink.as_ref().and_then(Sink::next_wakeup);
-        let feed = if self.paused { None } else { self.feed.next_wakeup() };
+        // It is asked for more only while the sink takes any.
+        let feeds = !self.paused && self.sink.as_ref().is_some_and(Sink::wants);
+        let feed = if feeds { self.feed.next_wakeup() } else { None };
         [self.log.next_wakeup(), feed, sink].into_iter().flatten().min()
     }
 
