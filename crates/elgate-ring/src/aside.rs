@@ -211,6 +211,10 @@ impl Aside {
             return Err(files::failed("write to", &self.path, full));
         };
         file.write(self.end, bytes, &sender, fields, body);
+        // A consumer that was killed may have left its bytes here: nothing follows this entry.
+        if self.end + bytes < FILE_BYTES {
+            file.state(self.end + bytes).store(NOTHING, Ordering::Relaxed);
+        }
         // Pairs with the acquire load in `find_entries`: with the state, all of the entry.
         file.state(self.end).store(WAITING, Ordering::Release);
         let name = (sender.ring_id, sender.position);
@@ -329,8 +333,7 @@ impl Mapped {
         self.copy_in(at, &value.to_le_bytes());
     }
 
-    /// Everything of an entry but its state. What lies behind the body up to `bytes` is zero: the
-    /// file was made of zeros, and no place in it is used twice.
+    /// Everything of an entry but its state.
     fn write(
         &self,
         at: usize,
@@ -346,12 +349,13 @@ impl Mapped {
         front[0x12..0x14].copy_from_slice(&sender.run.to_le_bytes());
         front[0x14..0x18].copy_from_slice(&sender.incarnation.to_le_bytes());
         front[0x18..].copy_from_slice(fields);
-        let padding = [0; 8];
+        let padding = &[0; 8][..bytes - BODY_AT - body.len()];
         let mut crc = crc32c::crc32c_append(crc32c::crc32c(&front), body);
-        crc = crc32c::crc32c_append(crc, &padding[..bytes - BODY_AT - body.len()]);
+        crc = crc32c::crc32c_append(crc, padding);
         self.set_word(at + 8, bytes as u64 | u64::from(crc) << 32);
         self.copy_in(at + CHECKED_FROM, &front);
         self.copy_in(at + BODY_AT, body);
+        self.copy_in(at + BODY_AT + body.len(), padding);
     }
 
     /// Copies the entry at `at`, whose size has been checked, and validates the copy; its body is

@@ -4,40 +4,15 @@
 mod common;
 
 use common::{
-    Fixture, SLOTS, Taken, completion, finish, options, pop_all, read_u64, route, try_pop,
-    write_u64,
+    Fixture, SLOTS, aside_file, completion, entries, finish, options, pop_all, read_u64, route,
+    set_aside, try_pop, write_u64,
 };
 use elgate_ring::{Consumer, RingError, SubmitError};
 use elgate_types::ErrorCode;
-use std::fs::File;
 use std::sync::Barrier;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(20);
-
-fn set_aside(consumer: &mut Consumer, taken: &[Taken]) {
-    for one in taken {
-        consumer.set_aside(consumer.ring_id(), one.position).expect("there is room");
-    }
-    consumer.publish_completions();
-    consumer.release();
-}
-
-fn aside_file(fixture: &Fixture) -> File {
-    let path = fixture.directory.path().join("ring.aside");
-    File::options().read(true).write(true).open(path).expect("something is set aside")
-}
-
-/// Offsets of the entries in the file.
-fn entries(file: &File) -> Vec<u64> {
-    let mut at = 0x40;
-    std::iter::from_fn(|| {
-        let entry = at;
-        at += read_u64(file, at + 8) & 0xffff_ffff;
-        (read_u64(file, entry) != 0).then_some(entry)
-    })
-    .collect()
-}
 
 #[test]
 fn what_is_set_aside_frees_its_slots_and_is_finished_like_any_other() {

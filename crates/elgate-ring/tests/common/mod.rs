@@ -119,6 +119,32 @@ pub fn finish(consumer: &mut Consumer, taken: &[Taken]) {
     consumer.release();
 }
 
+/// Sets aside and gives the slots back.
+pub fn set_aside(consumer: &mut Consumer, taken: &[Taken]) {
+    for one in taken {
+        consumer.set_aside(consumer.ring_id(), one.position).expect("there is room");
+    }
+    consumer.publish_completions();
+    consumer.release();
+}
+
+/// The file of what is set aside.
+pub fn aside_file(fixture: &Fixture) -> File {
+    let path = fixture.directory.path().join("ring.aside");
+    File::options().read(true).write(true).open(path).expect("something is set aside")
+}
+
+/// Offsets of the entries in the file of what is set aside.
+pub fn entries(file: &File) -> Vec<u64> {
+    let mut at = 0x40;
+    std::iter::from_fn(|| {
+        let entry = at;
+        at += read_u64(file, at + 8) & 0xffff_ffff;
+        (read_u64(file, entry) != 0).then_some(entry)
+    })
+    .collect()
+}
+
 pub fn slot_offset(position: u64) -> u64 {
     CONTROL_BYTES + position % SLOTS as u64 * SLOT_BYTES
 }
