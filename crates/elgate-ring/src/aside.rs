@@ -167,8 +167,9 @@ impl Aside {
         self.damaged
     }
 
-    pub(crate) fn holds(&self, ring_id: u64, position: u64) -> bool {
-        self.waiting.contains_key(&(ring_id, position))
+    /// Who sent what is set aside.
+    pub(crate) fn senders(&self) -> impl Iterator<Item = &Sender> {
+        self.waiting.values().map(|waiting| &waiting.sender)
     }
 
     /// The next submission that an earlier consumer left, its body copied to `body`.

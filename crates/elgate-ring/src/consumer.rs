@@ -22,7 +22,7 @@ use crate::protocol::{self, Peek, Shared};
 use crate::submission::Submission;
 use crate::sync::Ordering;
 use elgate_io::{FutexWord, futex};
-use elgate_types::{ErrorCode, Level, Lsn, kill_site, mark, seeded_bug};
+use elgate_types::{ErrorCode, Level, Lsn, kill_site, seeded_bug};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -202,12 +202,6 @@ impl Consumer {
         }
         let ring_id = self.ring_id();
         match kind {
-            // An earlier consumer set it aside and died before it had released the slots.
-            Some(Kind::Append) if self.aside.holds(ring_id, position) => {
-                mark::hit("ring.found_aside");
-                self.settle(position);
-                false
-            }
             Some(Kind::Append) => {
                 let sender = Sender { ring_id, position, run, owner, incarnation: 0 };
                 self.hand_over(&sender, &header, body_bytes, take);

@@ -14,6 +14,7 @@ use crate::process::ProcessIdentity;
 use crate::protocol::{self, Shared};
 use crate::sync::{Ordering, fence};
 use elgate_io::futex;
+use elgate_types::mark;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,6 +87,7 @@ impl Consumer {
             }
             let _ = protocol::advance_head(&ring, head);
         }
+        skip_what_is_aside(&ring, &aside);
         let identity = ring.host().identity();
         announce(&ring, &identity, epoch);
         futex::wake(ring.space_sequence(), u32::MAX);
@@ -153,6 +155,16 @@ fn create(
     let mut ring = RingMap::create(host, &temporary, options, 0)?;
     ring.set_path(path);
     Ok(host.link_new(&temporary, path)?.then_some(ring))
+}
+
+/// Gives up the slots of what the last consumer had set aside when it died before it could release
+/// them: from here on it is in one place only, whatever becomes of it or of the ring.
+fn skip_what_is_aside(ring: &RingMap, aside: &Aside) {
+    for sender in aside.senders().filter(|sender| sender.ring_id == ring.ring_id()) {
+        if protocol::skip(ring, sender.position, sender.owner, sender.run) {
+            mark::hit("ring.found_aside");
+        }
+    }
 }
 
 /// Writes who consumes the ring.

@@ -194,17 +194,20 @@ pub fn commit<S: Shared>(shared: &S, claim: &Claim) -> bool {
 
 /// Takes a claim away from an owner that is proven dead. `false`: it was no longer claimed.
 pub fn abort<S: Shared>(shared: &S, position: u64, owner: u16, run: u16) -> bool {
-    let claimed = Word::used(position, owner, run, State::Claimed);
     // Competes with nobody but a commit that the owner made before it died.
-    shared
-        .word(position)
-        .compare_exchange(
-            claimed.0,
-            claimed.with_state(State::Aborted).0,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        )
-        .is_ok()
+    give_up(shared, position, Word::used(position, owner, run, State::Claimed))
+}
+
+/// Gives up a submission that is kept elsewhere. `false`: it is not there (any more).
+pub fn skip<S: Shared>(shared: &S, position: u64, owner: u16, run: u16) -> bool {
+    // Competes with nobody: a committed word is the consumer's.
+    give_up(shared, position, Word::used(position, owner, run, State::Committed))
+}
+
+fn give_up<S: Shared>(shared: &S, position: u64, used: Word) -> bool {
+    let word = shared.word(position);
+    let aborted = used.with_state(State::Aborted);
+    word.compare_exchange(used.0, aborted.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// After a commit: whether the consumer sleeps and it is for the caller to wake it.

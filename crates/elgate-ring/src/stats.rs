@@ -32,7 +32,7 @@ pub struct RingStats {
     pub taken: u64,
     /// Submissions that did not survive validation.
     pub corrupt: u64,
-    /// Claims of dead producers that were skipped.
+    /// Runs that were skipped: claims of dead producers, and what had been set aside already.
     pub aborted: u64,
     /// Completions that wait because their participant does not read.
     pub completions_waiting: usize,

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Fixture, aside_file, entries, pop_all, route, set_aside, write_u64};
+use common::{Fixture, aside_file, entries, finish, pop_all, route, set_aside, try_pop, write_u64};
 
 #[test]
 fn what_was_being_written_when_a_consumer_died_spoils_nothing_that_comes_in_its_place() {
@@ -35,4 +35,56 @@ fn what_was_being_written_when_a_consumer_died_spoils_nothing_that_comes_in_its_
     let mut consumer = fixture.consumer();
     assert_eq!(consumer.stats().corrupt, 0);
     assert_eq!(pop_all(&mut consumer), expected);
+}
+
+#[test]
+fn what_is_in_both_places_is_taken_once_though_it_is_finished_before_its_slot_is_met() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let producer = fixture.producer();
+    // The first keeps its slot, and so do all behind it until it is finished.
+    producer.submit(&route("slow"), 0, &[b"x"]).expect("room");
+    for op_id in 1..=200 {
+        producer.submit(&route("stuck"), op_id, &[b"x"]).expect("room");
+    }
+    let taken = pop_all(&mut consumer);
+    set_aside(&mut consumer, &taken[1..]);
+    assert_eq!(consumer.used_slots(), 201);
+    drop(consumer);
+    let mut consumer = fixture.consumer();
+    let mut seen = Vec::new();
+    while consumer.used_slots() > 0 || consumer.stats().set_aside > 0 {
+        // A log that is fast again: everything is finished before the next look.
+        let some = try_pop(&mut consumer, 64).expect("sound");
+        finish(&mut consumer, &some);
+        seen.extend(some.iter().map(|one| one.op_id));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..=200).collect::<Vec<u64>>());
+    let mut arrived = Vec::new();
+    producer.completions().expect("the first").drain(&mut arrived);
+    assert_eq!(arrived.len(), 201, "its producer hears of each, once");
+}
+
+#[test]
+fn what_is_in_both_places_is_not_salvaged_from_a_ring_that_is_given_up() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let producer = fixture.producer();
+    producer.submit(&route("slow"), 0, &[b"x"]).expect("room");
+    for op_id in 1..=3 {
+        producer.submit(&route("stuck"), op_id, &[b"x"]).expect("room");
+    }
+    let taken = pop_all(&mut consumer);
+    set_aside(&mut consumer, &taken[1..]);
+    drop(consumer);
+    // Killed while it gave the ring up, or somebody scribbled over it.
+    write_u64(&fixture.file(), 0x28, 1);
+    let mut consumer = fixture.consumer();
+    let mut seen: Vec<u64> =
+        try_pop(&mut consumer, 64).expect("what is aside").iter().map(|one| one.op_id).collect();
+    assert_eq!(seen, [1, 2, 3]);
+    consumer.replace().expect("there is room");
+    seen.extend(pop_all(&mut consumer).iter().map(|one| one.op_id));
+    assert_eq!(seen, [1, 2, 3, 0]);
 }
