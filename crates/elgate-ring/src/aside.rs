@@ -102,6 +102,8 @@ impl Aside {
             unread: VecDeque::new(),
             damaged: 0,
         };
+        // A consumer that was killed while it made a file has left it.
+        host.remove(&aside.temporary());
         match host.open_trusted(&aside.path, FILE_BYTES as u64) {
             Err(RingError::Missing { .. }) => {}
             Ok(_) if seeded_bug::is("forget-what-was-set-aside") => host.remove(&aside.path),
@@ -136,9 +138,12 @@ impl Aside {
                 return;
             }
             if state == WAITING {
-                match file.read(self.end, &mut body) {
-                    Some(Copied { sender, .. }) => {
-                        let name = (sender.ring_id, sender.position);
+                let copied = file.read(self.end, &mut body).map(|Copied { sender, .. }| sender);
+                let name = |sender: &Sender| (sender.ring_id, sender.position);
+                // One that comes twice is damage, too: no consumer writes it.
+                match copied.filter(|sender| !self.waiting.contains_key(&name(sender))) {
+                    Some(sender) => {
+                        let name = name(&sender);
                         self.waiting.insert(name, Waiting { at: self.end, bytes, sender });
                         self.unread.push_back(name);
                     }
@@ -248,8 +253,14 @@ impl Aside {
         Ok(file)
     }
 
+    /// Always the same: the ring has one consumer, which holds its lock.
+    fn temporary(&self) -> PathBuf {
+        files::with_suffix(&self.path, ".new")
+    }
+
     fn create_unnamed(&self) -> Result<(PathBuf, Mapped), RingError> {
-        let temporary = files::temporary(&*self.host, &self.path);
+        let temporary = self.temporary();
+        self.host.remove(&temporary);
         let file = self.host.create_sized(&temporary, FILE_BYTES as u64, files::PRIVATE)?;
         let file = Mapped::new(file, &temporary)?;
         file.set_word(0, MAGIC);

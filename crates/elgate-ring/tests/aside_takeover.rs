@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Fixture, aside_file, entries, finish, pop_all, route, set_aside, try_pop, write_u64};
+use common::{
+    Fixture, aside_file, entries, finish, pop_all, read_u64, route, set_aside, try_pop, write_u64,
+};
 
 #[test]
 fn what_was_being_written_when_a_consumer_died_spoils_nothing_that_comes_in_its_place() {
@@ -87,4 +89,34 @@ fn what_is_in_both_places_is_not_salvaged_from_a_ring_that_is_given_up() {
     consumer.replace().expect("there is room");
     seen.extend(pop_all(&mut consumer).iter().map(|one| one.op_id));
     assert_eq!(seen, [1, 2, 3, 0]);
+}
+
+#[test]
+fn an_entry_that_comes_twice_is_taken_once() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let producer = fixture.producer();
+    for op_id in 0..3 {
+        producer.submit(&route("stuck"), op_id, &[b"same length"]).expect("room");
+    }
+    let taken = pop_all(&mut consumer);
+    set_aside(&mut consumer, &taken);
+    drop(consumer);
+    let file = aside_file(&fixture);
+    let at = entries(&file);
+    for word in (0..at[1] - at[0]).step_by(8) {
+        write_u64(&file, at[1] + word, read_u64(&file, at[0] + word));
+    }
+    let mut consumer = fixture.consumer();
+    assert_eq!(pop_all(&mut consumer), [taken[0].clone(), taken[2].clone()]);
+    assert_eq!(consumer.stats().corrupt, 1);
+}
+
+#[test]
+fn files_that_a_killed_consumer_was_making_do_not_pile_up() {
+    let fixture = Fixture::new();
+    drop(fixture.consumer());
+    std::fs::write(fixture.directory.path().join("ring.aside.new"), [0; 4_096]).expect("written");
+    let _consumer = fixture.consumer();
+    assert_eq!(fixture.names(), ["ring"]);
 }
