@@ -275,6 +275,14 @@ impl Aside {
         })
     }
 
+    /// Gives the file a name again that somebody has removed: the next consumer would not find it.
+    pub(crate) fn keep_name(&mut self) {
+        if self.file.is_some() && self.host.is_gone(&self.path) {
+            // Should there be no room for it, it is tried again.
+            let _ = self.compact();
+        }
+    }
+
     /// Moves what still waits to a fresh file, which takes the name.
     fn compact(&mut self) -> Result<(), RingError> {
         let Some(old) = &self.file else { return Ok(()) };

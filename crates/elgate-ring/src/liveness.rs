@@ -25,6 +25,7 @@ impl Consumer {
         self.check_control();
         // Whoever can write to the ring can write to this table, too.
         self.publish_closed();
+        self.aside.keep_name();
         if self.ring.host().is_gone(self.ring.path()) {
             // Nobody finds it any more; whoever has it open follows to its successor.
             self.poison(0);

@@ -120,3 +120,18 @@ fn files_that_a_killed_consumer_was_making_do_not_pile_up() {
     let _consumer = fixture.consumer();
     assert_eq!(fixture.names(), ["ring"]);
 }
+
+#[test]
+fn a_file_whose_name_is_gone_gets_it_back() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let producer = fixture.producer();
+    producer.submit(&route("stuck"), 1, &[b"kept"]).expect("room");
+    let taken = pop_all(&mut consumer);
+    set_aside(&mut consumer, &taken);
+    std::fs::remove_file(fixture.directory.path().join("ring.aside")).expect("somebody does");
+    consumer.recover_dead();
+    drop(consumer);
+    let mut consumer = fixture.consumer();
+    assert_eq!(pop_all(&mut consumer), taken);
+}
