@@ -415,6 +415,14 @@ impl Consumer {
         self.ring.tail().load(Ordering::Relaxed).saturating_sub(self.head).min(SLOTS)
     }
 
+    /// Where what was taken and is not finished lies, in order.
+    pub(crate) fn taken_positions(&self) -> Vec<u64> {
+        let taken = self.pending.iter().filter(|pending| pending.stage == Stage::Taken);
+        let mut positions: Vec<u64> = taken.map(|pending| pending.position).collect();
+        positions.sort_unstable();
+        positions
+    }
+
     /// Owners with something between head and read that they have not been told about.
     pub(crate) fn awaiting_owners(&self) -> impl Iterator<Item = u16> + '_ {
         let taken = self.pending.iter().filter(|pending| pending.stage == Stage::Taken);

@@ -22,13 +22,21 @@ impl Consumer {
     /// submissions were salvaged; they are [popped](Self::pop) again from the new ring, with new
     /// positions and owner 0.
     ///
-    /// What was taken and is not yet finished is forgotten here: finish it first if that is a
-    /// matter of moments, for its producers will never hear of it afterwards. Producers notice,
-    /// attach anew, and report what was outstanding as `RingCorrupt`, outcome unknown.
+    /// What was taken and is not yet finished is [set aside](Self::set_aside), as far as there is
+    /// room: finish it first if that is a matter of moments, for its producers will never hear of it
+    /// afterwards. Producers notice, attach anew, and report what was outstanding as `RingCorrupt`,
+    /// outcome unknown.
     ///
     /// # Errors
     /// [`RingError`] if no new file can be made. Nothing is lost then; try again.
     pub fn replace(&mut self) -> Result<usize, RingError> {
+        let ring_id = self.ring_id();
+        for position in self.taken_positions() {
+            if self.set_aside(ring_id, position).is_err() {
+                // No room. Those behind it stay behind it.
+                break;
+            }
+        }
         self.publish_completions();
         self.release();
         self.ring.poisoned().store(1, Ordering::Relaxed);

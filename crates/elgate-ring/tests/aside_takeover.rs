@@ -135,3 +135,21 @@ fn a_file_whose_name_is_gone_gets_it_back() {
     let mut consumer = fixture.consumer();
     assert_eq!(pop_all(&mut consumer), taken);
 }
+
+#[test]
+fn what_was_taken_from_a_ring_that_is_given_up_survives_its_consumer() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let ring_id = consumer.ring_id();
+    let producer = fixture.producer();
+    producer.submit(&route("stuck"), 1, &[b"kept"]).expect("room");
+    let taken = pop_all(&mut consumer);
+    write_u64(&fixture.file(), 0x28, 1);
+    consumer.recover_dead();
+    consumer.replace().expect("there is room");
+    drop(consumer);
+    let mut consumer = fixture.consumer();
+    let mut seen = Vec::new();
+    consumer.pop(64, &mut |one| seen.push((one.ring_id, one.position, one.op_id))).expect("sound");
+    assert_eq!(seen, [(ring_id, taken[0].position, 1)]);
+}
