@@ -1,8 +1,6 @@
 //! The participant's side of its acknowledgements: reading them, and sleeping until there are some.
 
 use crate::acks::{AckMap, Completion, ENTRIES};
-use crate::mapping::RingMap;
-use crate::protocol::Shared;
 use crate::sync::{Ordering, fence};
 use elgate_io::futex;
 use std::sync::Arc;
@@ -16,12 +14,11 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct AckReader {
     acks: Arc<AckMap>,
-    ring: Arc<RingMap>,
 }
 
 impl AckReader {
-    pub(crate) fn new(acks: Arc<AckMap>, ring: Arc<RingMap>) -> Self {
-        Self { acks, ring }
+    pub(crate) fn new(acks: Arc<AckMap>) -> Self {
+        Self { acks }
     }
 
     /// Appends what has arrived, each with its submission's position; returns how many. At most
@@ -32,11 +29,8 @@ impl AckReader {
         // Pairs with the release store in `AckWriter::publish`: the entries are there.
         let written = self.acks.written().load(Ordering::Acquire);
         let count = written.wrapping_sub(read).min(ENTRIES);
-        // Pairs with the tail CAS of our own submits: every completed position is below it.
-        let tail = self.ring.tail().load(Ordering::Acquire);
         for step in 0..count {
-            let (position_low, completion) = self.acks.get(read.wrapping_add(step));
-            out.push((widen(position_low, tail), completion));
+            out.push(self.acks.get(read.wrapping_add(step)));
         }
         // Pairs with the acquire load in `AckWriter::room`: the entries may be overwritten.
         self.acks.read().store(read.wrapping_add(count), Ordering::Release);
@@ -48,11 +42,6 @@ impl AckReader {
     pub fn waiter(&self) -> AckWaiter {
         AckWaiter::new(self.acks.clone())
     }
-}
-
-/// The position at or below `reference` with these low bits.
-fn widen(low: u32, reference: u64) -> u64 {
-    reference.wrapping_sub(u64::from((reference as u32).wrapping_sub(low)))
 }
 
 /// Waits until completions have arrived. Usable from another thread than the reader's; one thread
@@ -96,18 +85,5 @@ impl AckWaiter {
         // Fails the comparison of a wait that is just beginning.
         self.acks.reader_state().store(0, Ordering::Relaxed);
         futex::wake(self.acks.reader_state(), u32::MAX);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_are_widened_below_the_reference() {
-        assert_eq!(widen(5, 9), 5);
-        assert_eq!(widen(9, 9), 9);
-        assert_eq!(widen(u32::MAX, 1 << 32), (1 << 32) - 1);
-        assert_eq!(widen(3, (7 << 32) + 2), (6 << 32) + 3);
     }
 }

@@ -9,7 +9,7 @@
 //!  0x0180   reader_state u32   0 running, 1 sleeping (futex)
 //!  0x1000   4,096 entries of 32 bytes:
 //!           ┌ op_id u64 │ first_lsn u64 │ record_count u32 │ status u16 │ level u8 │ 0 │
-//!           └ position_low u32 │ 0 u32
+//!           └ position u64
 //! ```
 
 use crate::error::RingError;
@@ -72,7 +72,7 @@ impl Completion {
             u64::from(self.record_count)
                 | u64::from(status) << 32
                 | u64::from(self.level as u8) << 48,
-            position & u64::from(u32::MAX),
+            position,
         ]
     }
 
@@ -203,12 +203,12 @@ impl AckMap {
         }
     }
 
-    /// Loads an entry that `written` covers: low half of its position, and what it says.
-    pub(crate) fn get(&self, sequence: u64) -> (u32, Completion) {
+    /// Loads an entry that `written` covers: its position, and what it says.
+    pub(crate) fn get(&self, sequence: u64) -> (u64, Completion) {
         // Ordered by the acquire load of `written`.
         let words =
             [0, 1, 2, 3].map(|index| self.entry_word(sequence, index).load(Ordering::Relaxed));
-        (words[3] as u32, Completion::decode(words))
+        (words[3], Completion::decode(words))
     }
 
     /// Removes the file, if the name still leads to it.
@@ -256,7 +256,7 @@ mod tests {
             };
             let words = completion.encode(position);
             prop_assert_eq!(Completion::decode(words), completion);
-            prop_assert_eq!(words[3], position & 0xffff_ffff);
+            prop_assert_eq!(words[3], position);
         }
 
         #[test]

@@ -269,7 +269,7 @@ impl Producer {
     pub fn completions(&self) -> Option<AckReader> {
         // Only this flag's own value matters.
         let first = !self.reader_taken.swap(true, Ordering::Relaxed);
-        first.then(|| AckReader::new(self.seat.acks().clone(), self.ring.clone()))
+        first.then(|| AckReader::new(self.seat.acks().clone()))
     }
 
     /// Waits for completions from other threads, and interrupts such waits.

@@ -5,7 +5,7 @@ mod common;
 
 use common::{
     Fixture, SLOTS, aside_file, completion, entries, finish, options, pop_all, read_u64, route,
-    set_aside, try_pop, write_u64,
+    set_aside, slot_offset, try_pop, write_u64,
 };
 use elgate_ring::{Consumer, RingError, SubmitError};
 use elgate_types::ErrorCode;
@@ -164,7 +164,7 @@ fn a_spoiled_slot_is_not_set_aside() {
     let producer = fixture.producer();
     producer.submit(&route("stuck"), 1, &[&[1; 100]]).expect("room");
     let taken = pop_all(&mut consumer);
-    write_u64(&fixture.file(), common::slot_offset(taken[0].position) + 0x50, 0);
+    write_u64(&fixture.file(), slot_offset(taken[0].position) + 0x50, 0);
     set_aside(&mut consumer, &taken);
     assert_eq!((consumer.used_slots(), consumer.stats().set_aside), (1, 0));
     finish(&mut consumer, &taken);
@@ -276,4 +276,30 @@ fn producers_of_a_closed_route_wait_and_others_do_not() {
     let _ = producer.submit(&stuck, 5, &[b"x"]);
     consumer.recover_dead();
     producer.submit(&stuck, 6, &[b"x"]).expect("open");
+}
+
+#[test]
+fn its_producer_hears_of_it_however_far_the_ring_has_gone_on() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let producer = fixture.producer();
+    producer.submit(&route("stuck"), 1, &[b"x"]).expect("room");
+    let taken = pop_all(&mut consumer);
+    set_aside(&mut consumer, &taken);
+    drop(consumer);
+    // Days later, and the ring was never idle: more than 2^32 slots further on.
+    let (file, far) = (fixture.file(), SLOTS as u64 * 5_000_000);
+    for position in far..far + SLOTS as u64 {
+        write_u64(&file, slot_offset(position), position << 24);
+    }
+    write_u64(&file, 0x80, far);
+    write_u64(&file, 0x100, far);
+    let mut consumer = fixture.consumer();
+    producer.submit(&route("other"), 2, &[b"x"]).expect("room");
+    let all = pop_all(&mut consumer);
+    finish(&mut consumer, &all);
+    let mut arrived = Vec::new();
+    producer.completions().expect("the first").drain(&mut arrived);
+    let of: Vec<(u64, u64)> = arrived.iter().map(|(at, one)| (*at, one.op_id)).collect();
+    assert_eq!(of, [(taken[0].position, 1), (far, 2)]);
 }
