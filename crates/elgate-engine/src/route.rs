@@ -56,7 +56,7 @@ pub(crate) struct Route {
     held: VecDeque<Held>,
     /// Since when submissions wait for their log without any progress.
     waiting_since: Option<Monotonic>,
-    /// Whether producers are asked to wait.
+    /// Whether producers are asked to wait, until it [takes again](Self::takes_again).
     pub(crate) is_closed_to_producers: bool,
     /// Submissions found in the log at start-up, by ring and position.
     replayed: HashMap<(u64, u64), SourceSpan>,

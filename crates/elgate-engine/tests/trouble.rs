@@ -206,6 +206,22 @@ fn crowd(
     taken
 }
 
+/// The numbers that the records of a log begin with, but for the first.
+fn numbers_in(place: &Place, route: &str) -> Vec<u32> {
+    let mut reader = elgate_log::LogReader::open(
+        std::sync::Arc::new(elgate_io::OsPlatform::new()),
+        &place.path("data").join(route),
+        elgate_log::ReadFrom::Lsn(Lsn(2)),
+    )
+    .expect("opens");
+    let mut found = Vec::new();
+    while let elgate_log::ReadBatch::Records(batch) = reader.next_batch().expect("reads") {
+        let number = |payload: &[u8]| u32::from_le_bytes(payload[..4].try_into().expect("four"));
+        found.extend(batch.records().map(|record| number(record.payload)));
+    }
+    found
+}
+
 #[test]
 fn a_parked_log_keeps_what_was_accepted_and_leaves_the_ring_to_the_others() {
     let place = Place::new();
@@ -245,18 +261,11 @@ fn a_parked_log_keeps_what_was_accepted_and_leaves_the_ring_to_the_others() {
     assert_eq!(of_stuck.count() as u32, taken);
     assert_eq!(rings(&engine).set_aside, 0);
     engine.close(Duration::from_secs(5)).expect("closes");
-    let mut reader = elgate_log::LogReader::open(
-        std::sync::Arc::new(elgate_io::OsPlatform::new()),
-        &place.path("data/stuck"),
-        elgate_log::ReadFrom::Lsn(Lsn(2)),
-    )
-    .expect("opens");
-    let mut found = Vec::new();
-    while let elgate_log::ReadBatch::Records(batch) = reader.next_batch().expect("reads") {
-        let number = |payload: &[u8]| u32::from_le_bytes(payload[..4].try_into().expect("four"));
-        found.extend(batch.records().map(|record| number(record.payload)));
-    }
-    assert_eq!(found, (0..taken).collect::<Vec<u32>>(), "each once, in order");
+    assert_eq!(
+        numbers_in(&place, "stuck"),
+        (0..taken).collect::<Vec<u32>>(),
+        "each once, in order"
+    );
 }
 
 #[test]
@@ -277,4 +286,46 @@ fn a_parked_log_that_comes_back_takes_what_waited_and_opens_its_route() {
     let ring = engine.status().expect("a status").shards[0].rings[0].clone();
     assert_eq!((ring.set_aside, ring.trouble), (0, None));
     engine.close(Duration::from_secs(5)).expect("closes");
+}
+
+#[test]
+fn what_finds_no_room_aside_is_not_overtaken() {
+    let place = Place::new();
+    let engine = place.open(json!({ "stuck": keep(), "other": keep() }));
+    let client = place.client();
+    let handle = client.route(&name("stuck"));
+    append(&client, "stuck", &["the first"]);
+    let obstacle = forbid_segments(&place, "stuck");
+    let ring = std::fs::File::options().write(true).open(&place.ring).expect("the ring");
+    let mut taken = 0_u32;
+    let mut submit = |bytes: usize| {
+        let mut record = vec![b'x'; bytes];
+        record[..4].copy_from_slice(&taken.to_le_bytes());
+        // Being closed is a courtesy, which this producer does not know.
+        std::os::unix::fs::FileExt::write_all_at(&ring, &[0; 4], 0x800).expect("scribbled");
+        taken += u32::from(client.submit(handle, &[&record]).is_ok());
+    };
+    let rings = || engine.status().expect("a status").shards[0].rings[0].clone();
+    eventually("nothing more finds room aside", || {
+        submit(900_000);
+        rings().trouble.is_some() && rings().used_slots > 512
+    });
+    // These are small enough to fit where the others do not.
+    (0..8).for_each(|_| submit(100));
+    std::thread::park_timeout(Duration::from_millis(200));
+    engine.close(Duration::from_millis(1)).expect("closes");
+
+    std::fs::remove_dir_all(obstacle).expect("out of the way");
+    let engine = place.open(json!({ "stuck": keep(), "other": keep() }));
+    let mut answers = Vec::new();
+    eventually("all that was accepted is durable", || {
+        client.drain(&mut answers);
+        client.outstanding() == 0
+    });
+    engine.close(Duration::from_secs(5)).expect("closes");
+    assert_eq!(
+        numbers_in(&place, "stuck"),
+        (0..taken).collect::<Vec<u32>>(),
+        "each once, in order"
+    );
 }

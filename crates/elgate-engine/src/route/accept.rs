@@ -201,10 +201,8 @@ impl Route {
         }
     }
 
-    /// Asks the rings to set aside what this route keeps in them, and takes no more from producers
-    /// until it [takes again](Self::takes_again).
+    /// Asks the rings to set aside what this route keeps in them.
     pub(crate) fn set_aside(&mut self, acknowledgements: &mut Vec<Acknowledgement>) {
-        self.is_closed_to_producers = true;
         let unacknowledged =
             self.unacknowledged.iter_mut().map(|entry| (entry.address, &mut entry.is_aside));
         let held = self.held.iter_mut().map(|held| (held.address, &mut held.is_aside));

@@ -32,7 +32,11 @@ impl Shard {
                 route.ask_again_to_set_aside();
             }
             if pressed && route.is_stuck(now) {
-                route.set_aside(&mut self.acknowledgements);
+                route.is_closed_to_producers = true;
+                // What comes later does not overtake what has found no room.
+                if self.aside_again_at.is_none() {
+                    route.set_aside(&mut self.acknowledgements);
+                }
                 if !was_closed {
                     mark::hit("route.closed");
                 }
