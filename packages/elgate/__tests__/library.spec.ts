@@ -221,6 +221,31 @@ test.serial('a route that takes nothing for now does not hold up another one', a
   t.is((await stuck).lsn, 1);
 });
 
+test.serial(
+  'routes that take nothing for now leave the ring to one that does, however much waits for them',
+  async (t) => {
+    const { gate, machine } = await openFake(t);
+    machine.ring.routes = undefined;
+    const large = Buffer.alloc(1_000_000);
+    const stuck: Promise<unknown>[] = [];
+    for (const name of ['a', 'b', 'c', 'd', 'e']) {
+      machine.ring.parked.add(name);
+      for (let bytes = 0; bytes < ROUTE_QUEUE_BYTES_MAX; bytes += large.length) {
+        stuck.push(
+          gate
+            .route(name)
+            .append(large)
+            .catch((error) => error.code),
+        );
+      }
+    }
+    t.is((await gate.route('f').append(large)).lsn, 1);
+    machine.ring.parked.clear();
+    machine.ring.schedule();
+    t.true((await Promise.all(stuck)).includes('ERR_ELGATE_BACKPRESSURE'), 'all of them together are bounded');
+  },
+);
+
 test.serial('one slow ring client does not hold up another route', async (t) => {
   const { gate, machine } = await openFake(t);
   machine.ring.deliveriesHeld = true;

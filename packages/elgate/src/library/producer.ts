@@ -159,6 +159,8 @@ export class Producer implements WaitCount {
   queueRefusal(lane: Lane): ElgateError | undefined {
     const full = this.#queuedBytes >= QUEUE_BYTES_MAX;
     if (!full && lane.queuedBytes < ROUTE_QUEUE_BYTES_MAX) return undefined;
+    // What the others wait with is no reason to refuse what the ring takes at once.
+    if (lane.queuedBytes === 0 && this.client.spaceAvailable(lane.handle)) return undefined;
     const waiting = full ? this.#queuedBytes : lane.queuedBytes;
     return new ElgateError(
       'ERR_ELGATE_BACKPRESSURE',
