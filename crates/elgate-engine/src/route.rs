@@ -28,7 +28,7 @@ use accept::{Held, Unacknowledged};
 
 /// How long a log may keep submissions waiting before they are in the way of other routes: a device
 /// that hangs says nothing.
-const STUCK_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// Which part of a route an operation belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

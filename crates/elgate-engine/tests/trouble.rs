@@ -329,3 +329,40 @@ fn what_finds_no_room_aside_is_not_overtaken() {
         "each once, in order"
     );
 }
+
+#[test]
+fn a_stuck_route_of_another_shard_leaves_the_ring_to_the_others() {
+    let place = Place::new();
+    let routes = json!({ "stuck": keep(), "other": keep() });
+    let config = place.config_with(routes, json!({ "shards": 2 }));
+    let engine = Engine::open(&config).expect("the engine opens");
+    append(&place.client(), "stuck", &["the first"]);
+    let obstacle = forbid_segments(&place, "stuck");
+    // A program that connected when the daemon had another number of shards.
+    let elsewhere = 1 - (name("stuck").stable_hash() % 2) as u32;
+    let ring = elgate_ring::ring_path(&place.ring, elsewhere);
+    let producer = elgate_ring::Producer::attach(&ring).expect("attaches");
+    let mut taken = 0_u32;
+    let rings = || engine.status().expect("a status").shards[elsewhere as usize].rings[0].clone();
+    eventually("the ring is free for others", || {
+        loop {
+            let mut record = vec![b'x'; 64 * 1024];
+            record[..4].copy_from_slice(&taken.to_le_bytes());
+            if producer.submit(&name("stuck"), u64::from(taken), &[&record]).is_err() {
+                break;
+            }
+            taken += 1;
+        }
+        rings().set_aside > 0 && rings().used_slots < 512
+    });
+    assert!(!producer.has_space(&name("stuck")) && producer.has_space(&name("other")));
+    std::fs::remove_dir_all(obstacle).expect("out of the way");
+    eventually("the route is open again", || producer.has_space(&name("stuck")));
+    eventually("nothing waits", || rings().set_aside == 0 && rings().used_slots == 0);
+    engine.close(Duration::from_secs(5)).expect("closes");
+    assert_eq!(
+        numbers_in(&place, "stuck"),
+        (0..taken).collect::<Vec<u32>>(),
+        "each once, in order"
+    );
+}

@@ -10,6 +10,7 @@
 //! kernel once per turn, and acknowledgements are written to shared memory.
 
 use super::obey::Closing;
+use super::passed_on::PassedOn;
 use super::pressure::ASIDE_AGAIN_AFTER;
 use super::spin::Spin;
 use super::stop::{StopPhase, Stopping};
@@ -54,6 +55,8 @@ pub struct Shard {
     pub(super) acknowledgements: Vec<Acknowledgement>,
     pub(super) dirty: Vec<usize>,
     pub(super) wakeup: Option<Monotonic>,
+    /// What went to other shards and has no answer yet.
+    pub(super) passed_on: PassedOn,
     /// How many routes producers have been asked to leave alone.
     pub(super) closed_routes: usize,
     /// When to try once more what a ring could not set aside.
@@ -123,6 +126,7 @@ impl Shard {
             acknowledgements: Vec::new(),
             dirty: Vec::new(),
             wakeup: None,
+            passed_on: PassedOn::default(),
             closed_routes: 0,
             aside_again_at: None,
             counters,
@@ -238,6 +242,7 @@ impl Shard {
             intake.check_producers(now);
             for foreign in elsewhere {
                 let to = home(&foreign.route, self.options.shard_count);
+                self.passed_on.add(foreign.address, foreign.route.clone(), now);
                 self.post(to, Command::Foreign(foreign));
             }
         }

@@ -3,7 +3,7 @@
 use super::stop::{StopPhase, Stopping, answer};
 use super::{Command, Foreign, Reply, Shard};
 use crate::error::EngineError;
-use crate::route::{Incoming, Route};
+use crate::route::{Incoming, Route, Verdict};
 use elgate_types::{ErrorCode, RouteName, mark};
 
 /// A change to a route that is answered once something has ended.
@@ -75,7 +75,14 @@ impl Shard {
                 self.stopping = Some(Stopping { deadline, remove_rings, reply, phase });
             }
             Command::Foreign(foreign) => self.accept_foreign(&foreign),
-            Command::ForeignDone(acknowledgement) => self.acknowledgements.push(acknowledgement),
+            Command::ForeignDone(acknowledgement) => match acknowledgement.verdict {
+                Verdict::Finished(_) => {
+                    self.passed_on.finish(&acknowledgement.address);
+                    self.acknowledgements.push(acknowledgement);
+                }
+                // The ring's own shard knows when that is needed.
+                Verdict::SetAside => {}
+            },
         }
     }
 

@@ -23,9 +23,13 @@ impl Shard {
         let again = self.aside_again_at.is_some_and(|at| at <= now);
         if again {
             self.aside_again_at = None;
+            self.passed_on.ask_again();
         }
-        let mut closed = 0;
-        let mut changed = false;
+        let mut changed = self.passed_on.close(pressed, now);
+        if pressed && self.aside_again_at.is_none() {
+            self.passed_on.set_aside(now, &mut self.acknowledgements);
+        }
+        let mut closed = self.passed_on.closed().count();
         for route in self.routes.iter_mut().flatten() {
             let was_closed = route.is_closed_to_producers;
             if again {
@@ -53,6 +57,7 @@ impl Shard {
             let routes = self.routes.iter().flatten();
             let names =
                 routes.filter(|route| route.is_closed_to_producers).map(|route| &route.name);
+            let names = names.chain(self.passed_on.closed());
             for intake in &mut self.intakes {
                 intake.set_closed(names.clone());
             }
