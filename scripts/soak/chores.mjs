@@ -116,9 +116,14 @@ async function simulation() {
       const begin = process.hrtime.bigint();
       const { code, signal, stdout, stderr } = await start(join(targetDir(), 'release/elgate-sim'), args);
       if (code !== 0) {
-        const story = `${name} ended with ${signal ?? `exit ${code}`}:\n${stderr.slice(-2_000)}`;
-        const failed = [{ story, command: `elgate-sim ${args.join(' ')}` }];
-        return { phases: [], failed, isComplete: signal === null };
+        const broken = /^seed (\d+): .*$/m.exec(stderr);
+        const story = broken?.[0] ?? `ended with ${signal ?? `exit ${code}`}:\n${stderr.slice(-2_000)}`;
+        const again = broken
+          ? `cargo run -p elgate-sim -- --seed ${broken[1]} --story`
+          : `elgate-sim ${args.join(' ')}`;
+        // The next turn begins behind it, for it would only fail again.
+        if (broken) from = Number(broken[1]) + 1;
+        return { phases: [], failed: [{ story: `${name}: ${story}`, command: again }], isComplete: signal === null };
       }
       const result = JSON.parse(stdout);
       from += seeds;

@@ -202,6 +202,34 @@ fn faults_of_either_device_lose_nothing_and_end_with_two_copies() {
 }
 
 #[test]
+fn an_attempt_in_a_segment_that_failed_hides_nothing_in_the_mirror() {
+    for seed in 0..200 {
+        let world = SimWorld::new(seed);
+        world.platform().create_directories(Path::new(ROOT)).expect("creates");
+        let mut rig = Rig::open(world, mirrored());
+        rig.world.set_faults(FaultPlan { write_error_per_mille: 200, ..FaultPlan::default() });
+        for turn in 0..40 {
+            let _ = rig.append(5_000);
+            rig.turn();
+            // Killed where the log has left a segment in which nothing was acknowledged.
+            if turn > 8 && rig.writer.stats().parked.is_some() {
+                break;
+            }
+        }
+        no_faults(&rig.world);
+        let mut rig = rig.crash(false, mirrored());
+        for _ in 0..4 {
+            rig.commit(5_000);
+        }
+        settle(&mut rig);
+        let stats = rig.writer.stats().mirror.expect("mirrored");
+        assert_eq!((stats.trouble, stats.segments_behind), (None, 0), "seed {seed}");
+        let last = rig.writer.durable();
+        assert_eq!(read_all(&rig.world, MIRROR), [Found::Records(1, last.0)], "seed {seed}");
+    }
+}
+
+#[test]
 fn retention_takes_the_twins_too() {
     let retain = Retention { max_bytes: Some(0), max_age: None };
     let mut rig = rig(LogOptions { retain, ..mirrored() });

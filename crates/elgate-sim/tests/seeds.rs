@@ -67,6 +67,9 @@ const FAULTS: &[&str] = &[
     "far_end_swallowed_answers",
 ];
 
+/// Seeds that have found a defect once: see docs/internals/evidence.md.
+const FOUND_ONCE: &[u64] = &[1_000_292, 1_000_349, 1_000_634, 1_001_298, 1_002_060];
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
@@ -106,5 +109,12 @@ fn a_seed_happens_again_exactly() {
         let [first, second] =
             [(), ()].map(|()| run(seed, false).unwrap_or_else(|failure| panic!("{failure}")));
         assert_eq!(format!("{first}"), format!("{second}"));
+    }
+}
+
+#[test]
+fn what_was_found_once_stays_mended() {
+    for seed in FOUND_ONCE {
+        run(*seed, false).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
