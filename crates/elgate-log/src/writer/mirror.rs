@@ -167,7 +167,7 @@ impl LogWriter {
         if let (Some(mirror), Some(active)) = (&mut self.mirror, &self.active)
             && active.twin.is_none()
         {
-            mirror.remember(active.path.clone());
+            mirror.remember(&active.path);
         }
     }
 
@@ -297,7 +297,7 @@ impl LogWriter {
     pub(super) fn twin_unfinished(&mut self, twin: &Path, now: Monotonic) {
         let Some(mirror) = &mut self.mirror else { return };
         if twin.parent() == Some(&mirror.dir) {
-            mirror.remember(mirror::twin_path(&self.dir, twin));
+            mirror.remember(&mirror::twin_path(&self.dir, twin));
             mirror.chore_at.get_or_insert(now.after(RETRY_AFTER));
         }
     }
@@ -315,15 +315,15 @@ impl LogWriter {
 }
 
 impl Mirror {
-    fn remember(&mut self, behind: PathBuf) {
-        if !self.behind.contains(&behind) {
-            self.behind.push_back(behind);
+    fn remember(&mut self, segment: &Path) {
+        if !self.behind.iter().any(|behind| behind == segment) {
+            self.behind.push_back(segment.to_owned());
         }
     }
 
     /// A segment got something that its twin did not.
     fn grow(&mut self, segment: &Path) {
-        self.remember(segment.to_owned());
+        self.remember(segment);
         if !self.grown.iter().any(|grown| grown == segment) {
             self.grown.push(segment.to_owned());
         }
