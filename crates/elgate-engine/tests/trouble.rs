@@ -222,6 +222,13 @@ fn numbers_in(place: &Place, route: &str) -> Vec<u32> {
     found
 }
 
+/// Closes the engine: the log of the route `stuck` then holds so many numbers.
+fn close_with_each_once(engine: &Engine, place: &Place, taken: u32) {
+    engine.close(Duration::from_secs(5)).expect("closes");
+    let expected: Vec<u32> = (0..taken).collect();
+    assert_eq!(numbers_in(place, "stuck"), expected, "each once, in order");
+}
+
 #[test]
 fn a_parked_log_keeps_what_was_accepted_and_leaves_the_ring_to_the_others() {
     let place = Place::new();
@@ -260,12 +267,7 @@ fn a_parked_log_keeps_what_was_accepted_and_leaves_the_ring_to_the_others() {
         answers.iter().filter(|one| client.route_name(one.route) == Some(&name("stuck")));
     assert_eq!(of_stuck.count() as u32, taken);
     assert_eq!(rings(&engine).set_aside, 0);
-    engine.close(Duration::from_secs(5)).expect("closes");
-    assert_eq!(
-        numbers_in(&place, "stuck"),
-        (0..taken).collect::<Vec<u32>>(),
-        "each once, in order"
-    );
+    close_with_each_once(&engine, &place, taken);
 }
 
 #[test]
@@ -322,12 +324,7 @@ fn what_finds_no_room_aside_is_not_overtaken() {
         client.drain(&mut answers);
         client.outstanding() == 0
     });
-    engine.close(Duration::from_secs(5)).expect("closes");
-    assert_eq!(
-        numbers_in(&place, "stuck"),
-        (0..taken).collect::<Vec<u32>>(),
-        "each once, in order"
-    );
+    close_with_each_once(&engine, &place, taken);
 }
 
 #[test]
@@ -359,10 +356,5 @@ fn a_stuck_route_of_another_shard_leaves_the_ring_to_the_others() {
     std::fs::remove_dir_all(obstacle).expect("out of the way");
     eventually("the route is open again", || producer.has_space(&name("stuck")));
     eventually("nothing waits", || rings().set_aside == 0 && rings().used_slots == 0);
-    engine.close(Duration::from_secs(5)).expect("closes");
-    assert_eq!(
-        numbers_in(&place, "stuck"),
-        (0..taken).collect::<Vec<u32>>(),
-        "each once, in order"
-    );
+    close_with_each_once(&engine, &place, taken);
 }
