@@ -70,6 +70,8 @@ pub(crate) struct FileSink {
     synced: Lsn,
     synced_length: u64,
     filling: Buffer,
+    /// Whether the next record no longer fits in it.
+    is_full: bool,
     filling_through: Lsn,
     writing: bool,
     /// What a write under way carries: offset within the buffer already written, last record.
@@ -105,6 +107,7 @@ impl FileSink {
             synced: delivered,
             synced_length: length,
             filling: Buffer::with_capacity(WRITE_BYTES),
+            is_full: false,
             filling_through: delivered,
             writing: false,
             write_through: delivered,
@@ -135,6 +138,7 @@ impl FileSink {
         !self.retiring
             && !self.failing
             && self.rewind == Rewind::None
+            && !self.is_full
             && self.filling.spare() > WRITE_BYTES / 4
     }
 
@@ -143,11 +147,12 @@ impl FileSink {
             Framing::Newline => b"\n",
             Framing::None => b"",
         };
-        let Self { next, filling, filling_through, .. } = self;
+        let Self { next, filling, is_full, filling_through, .. } = self;
         feed.each(*next, &mut |lsn, payload| {
             let bytes = payload.len() + end.len();
             if bytes > filling.spare() {
                 if !filling.is_empty() {
+                    *is_full = true;
                     return false;
                 }
                 *filling = Buffer::with_capacity(bytes);
@@ -221,6 +226,7 @@ impl FileSink {
                 self.filling_through = self.synced;
                 self.next = self.synced.next();
                 self.filling.clear();
+                self.is_full = false;
                 self.unwritten = None;
             }
             Err(error) => {
@@ -239,6 +245,7 @@ impl FileSink {
             None if self.filling.is_empty() => return None,
             None => {
                 self.write_through = self.filling_through;
+                self.is_full = false;
                 std::mem::replace(&mut self.filling, Buffer::with_capacity(WRITE_BYTES))
             }
         };
