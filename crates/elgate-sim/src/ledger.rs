@@ -160,8 +160,13 @@ impl Ledger {
         if lossy {
             self.forget_unsynced();
         }
+        self.forgive_what_nothing_proves();
+    }
+
+    /// What is not durable is proven by nothing, so damage to it shows nowhere once the engine that
+    /// wrote it is dead.
+    pub(crate) fn forgive_what_nothing_proves(&mut self) {
         for route in &mut self.routes {
-            // What is not durable is proven by nothing, so damage to it shows nowhere.
             route.is_lied_to |= route.is_damaged && route.flush != FlushMode::Auto;
         }
     }

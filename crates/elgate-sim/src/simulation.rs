@@ -172,6 +172,8 @@ impl Simulation {
         let config = self.config();
         let world = Arc::new(StageWorld::new(&process));
         checker::note_strikes(&stage, stage.is_cold.get());
+        // Writes of the engine before this one may have gone astray after its death.
+        stage.ledger.borrow_mut().forgive_what_nothing_proves();
         let opened = stage.act(Actor::Engine, || Engine::open_in(world, &config));
         let now = stage.world.now();
         match opened {
