@@ -9,12 +9,13 @@
 //! has started anew since the cursor was saved (a power cut), or if zeros stand where our bytes
 //! should (pages that the kernel dropped when a sync failed). Behind records that the log has lost
 //! it cannot be told whose it is, and stays; but a line without an end is set aside and cut off, for
-//! the next record would become a part of it.
+//! the next record would become a part of it, and so is what begins with a block of zeros.
 
 use crate::config::Framing;
 use elgate_io::{File, FileIdentity, OpenOptions, Platform};
 use elgate_log::{LogReader, ReadBatch, ReadError};
 use elgate_types::Lsn;
+use elgate_types::limits::BLOCK_BYTES;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -127,14 +128,18 @@ impl FileTail<'_> {
         Ok(position)
     }
 
-    /// Goes on behind what nobody can name, at the beginning of a line.
+    /// Goes on behind what nobody can name, at the beginning of a line, and before a block of zeros:
+    /// that is what a failed sync leaves of records.
     fn end_line(
         &self,
         mut position: FilePosition,
         length: u64,
     ) -> Result<FilePosition, LocateError> {
         let kept = match self.framing {
-            Framing::Newline => self.last_line_end(position.length, length)?,
+            Framing::Newline => {
+                let end = self.first_zero_block(position.length, length)?;
+                self.last_line_end(position.length, end)?
+            }
             Framing::None => length,
         };
         let left = length - position.length;
@@ -146,11 +151,29 @@ impl FileTail<'_> {
             let copy = self.set_aside(kept, length)?;
             self.cut(kept)?;
             let (part, copy) = (length - kept, copy.display());
-            finding += &format!("; the last {part}, a line without an end, are kept in {copy}");
+            finding += &format!(
+                "; the last {part}, which are no lines or stand behind some that are none, are kept in {copy}"
+            );
         }
         position.finding = Some(finding);
         position.length = kept;
         Ok(position)
+    }
+
+    /// Where the first block of a range begins whose bytes in the range are all zero, or where the
+    /// range ends.
+    fn first_zero_block(&self, from: u64, to: u64) -> io::Result<u64> {
+        let mut block = [0; BLOCK_BYTES];
+        let mut at = from;
+        while at < to {
+            let end = (at + 1).next_multiple_of(BLOCK_BYTES as u64).min(to);
+            let read = self.platform.read_at(self.file, at, &mut block[..(end - at) as usize])?;
+            if block[..read].iter().all(|byte| *byte == 0) {
+                return Ok(at);
+            }
+            at = end;
+        }
+        Ok(to)
     }
 
     /// Where the last line that ends in a range does, or where the range begins.
@@ -394,5 +417,28 @@ mod tests {
                 assert_eq!(world.file_bytes(Path::new(&copy)).expect("kept"), begun.as_bytes());
             }
         }
+    }
+
+    #[test]
+    fn zeros_behind_a_lost_record_are_no_lines() {
+        let (world, file) = written(&["one", "two", "three"]);
+        let segment = Path::new(LOG).join("r-20260101-001.wal");
+        let bytes = world.file_bytes(&segment).expect("reads");
+        let at = bytes.windows(5).position(|bytes| bytes == b"three").expect("it is there");
+        world.rot(&segment, at as u64, 1).expect("rots");
+        let mut text = b"one\ntwo\nthree\nfour".to_vec();
+        text.resize(BLOCK_BYTES * 2, 0);
+        text.extend(b"five\n");
+        let platform = world.platform();
+        platform.write_at(&file, 0, &text, true).expect("writes");
+        let identity = platform.identity(&file).expect("known");
+        let boot_id = platform.boot_id();
+        let remembered = Remembered { lsn: Lsn(2), length: 8, identity, boot_id };
+        let found = locate(&world, &file, remembered);
+        assert_eq!((found.delivered, found.length), (Lsn(3), 14));
+        assert_eq!(platform.size(&file).expect("known"), 14);
+        let copy = format!("/data/r/quarantine/file-14-{}", text.len());
+        assert!(found.finding.is_some_and(|said| said.ends_with(&copy)));
+        assert_eq!(world.file_bytes(Path::new(&copy)).expect("kept"), &text[14..]);
     }
 }
