@@ -95,8 +95,12 @@ impl FileTail<'_> {
             FilePosition { delivered: remembered.lsn, length: remembered.length, finding: None };
         let mut rest = Rest::Foreign;
         if length > remembered.length {
-            let mut log = open_log(remembered.lsn.next())?;
-            rest = self.match_records(&mut log, length, &mut position)?;
+            rest = match open_log(remembered.lsn.next()) {
+                Ok(mut log) => self.match_records(&mut log, length, &mut position)?,
+                // Not one of its segments can be read: the writer has more in memory, perhaps.
+                Err(ReadError::NoLog { .. }) => Rest::Unknown,
+                Err(error) => return Err(error.into()),
+            };
         }
         if remembered.boot_id != self.platform.boot_id() {
             rest = Rest::Garbled;
@@ -206,9 +210,12 @@ impl FileTail<'_> {
         if remembered.identity.inode != identity.inode || remembered.lsn == Lsn::ZERO {
             return Ok(false);
         }
-        let ReadBatch::Records(batch) = open_log(remembered.lsn)?.next_batch()? else {
-            return Ok(false);
+        let batch = match open_log(remembered.lsn) {
+            Ok(mut log) => log.next_batch()?,
+            Err(ReadError::NoLog { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
         };
+        let ReadBatch::Records(batch) = batch else { return Ok(false) };
         let Some(record) = batch.records().next().filter(|it| it.lsn == remembered.lsn) else {
             return Ok(false);
         };
