@@ -10,7 +10,7 @@ use crate::mode::Plan;
 use crate::open_route::Surroundings;
 use crate::shard::{Command, Mailbox, Reply, home};
 use crate::shard_io::ShardIo;
-use crate::start::{open_rings, start_shards};
+use crate::start::{left_over, open_rings, start_shards};
 use crate::status::{IoStatus, MemoryUse, RouteStatus, Status};
 use crate::topology::Topology;
 use crate::world::{OsWorld, ShardEnd, World};
@@ -104,6 +104,7 @@ impl Engine {
         let lock = lock_data_dir(&*world, &config.data_dir)?;
         let mut surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
         let intakes = open_rings(&world.ring_host(), config, plan.shards.len())?;
+        surroundings.left_over = left_over(&intakes);
         let spin = match plan.may_spin {
             true => Duration::from_micros(runtime.spin_us.into()),
             false => Duration::ZERO,

@@ -13,6 +13,7 @@ use elgate_http::{HttpUrl, RequestEncoder};
 use elgate_io::{File, FileIdentity, OpenOptions, Platform};
 use elgate_log::{Cursor, LogReader, ReadFrom};
 use elgate_net::{ClientOptions, HttpClient, Origin, RetryPolicy};
+use elgate_ring::LeftOver;
 use elgate_types::{ErrorCode, Lsn, RouteName, mark};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub(crate) struct Surroundings {
     pub(crate) files_root: PathBuf,
     /// Deliver nothing anywhere: records stay in the log.
     pub(crate) stub: bool,
+    /// What the rings held at the start.
+    pub(crate) left_over: LeftOver,
     /// What the device's probe says of small commits; the log's own default if it says nothing.
     pub(crate) small_writes_in_flight: Option<usize>,
 }
@@ -40,6 +43,7 @@ impl Surroundings {
             data_dir: config.data_dir.clone(),
             files_root: config.files.root.clone(),
             stub: mode == Mode::TestStub,
+            left_over: LeftOver::new(),
             small_writes_in_flight: None,
         }
     }
@@ -52,6 +56,9 @@ impl Surroundings {
     ) -> Result<Route, EngineError> {
         let directory = self.log_directory(name);
         let mut options = config.log_options(name);
+        if let Some(rings) = self.left_over.get(name.as_str()) {
+            options.handed_over_again.clone_from(rings);
+        }
         if let Some(count) = self.small_writes_in_flight {
             options.small_writes_in_flight_max = count;
         }

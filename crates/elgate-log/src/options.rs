@@ -5,6 +5,7 @@ use crate::index::FOOTER_BYTES;
 use crate::segment_header::SEGMENT_HEADER_BYTES;
 use elgate_types::FlushMode;
 use elgate_types::limits::BLOCK_BYTES;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub struct LogOptions {
     /// A directory, best on another device, that gets the same segments. What is acknowledged
     /// is in both, as long as it can be written. The directory above it must exist.
     pub mirror: Option<PathBuf>,
+    /// Rings that may hand over again what is in the log already, by identity, with the lowest
+    /// position that each may hand over of this log's. Opening looks for those.
+    pub handed_over_again: BTreeMap<u64, u64>,
     /// Bypass the page cache. Falls back to buffered writes where the file system refuses.
     pub direct: bool,
 }
@@ -58,6 +62,7 @@ impl Default for LogOptions {
             tail_cache_bytes: 4 * 1024 * 1024,
             retain: Retention::default(),
             mirror: None,
+            handed_over_again: BTreeMap::new(),
             direct: true,
         }
     }

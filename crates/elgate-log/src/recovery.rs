@@ -39,8 +39,8 @@ pub struct Recovery {
     pub quarantined: Vec<Gap>,
     /// Files among the segments that do not belong to this log or cannot be read. Left alone.
     pub ignored: Vec<IgnoredFile>,
-    /// Submissions logged most recently, per ring in order of position: at least the last 1,020
-    /// positions of the ring written from last.
+    /// Submissions found in the log, per ring in order of position: those of its end, and all that
+    /// may be [handed over again](LogOptions::handed_over_again).
     pub sources: Vec<SourceSpan>,
 }
 
@@ -81,7 +81,8 @@ pub fn open(
         .filter(Watermarks::are_plausible);
     let index = marks.and_then(|marks| head.previous_index(marks.active_sequence));
     let notes = HeadNotes { marks, index: index.unwrap_or_default() };
-    let plan = Plan::make(platform, dir, &mut catalog, &notes, passed(platform, dir))?;
+    let wanted = &options.handed_over_again;
+    let plan = Plan::make(platform, dir, &mut catalog, &notes, passed(platform, dir), wanted)?;
     kill_site::pass("log.recovery.scanned");
     let gaps = put_aside(platform, dir, &catalog, &plan);
     repair(platform, &catalog, &plan)?;

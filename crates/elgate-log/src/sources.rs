@@ -68,29 +68,31 @@ impl Sources {
     /// Puts spans from an earlier part of the log in front of these.
     pub(crate) fn prepend(&mut self, earlier: Self) {
         for (ring_id, mut spans) in earlier.rings {
-            let later = self.rings.remove(&ring_id).unwrap_or_default();
+            let mut later = self.rings.remove(&ring_id).unwrap_or_default();
             let oldest =
                 later.back().map_or(0, |span| span.position.saturating_sub(POSITIONS_KEPT));
             spans.retain(|span| span.position >= oldest);
+            // A submission for which the log had no room at first may lie in two batches.
+            if let (Some(begin), Some(rest)) = (spans.back_mut(), later.front())
+                && begin.position == rest.position
+            {
+                begin.record_count += rest.record_count;
+                later.pop_front();
+            }
             spans.extend(later);
             self.rings.insert(ring_id, spans);
         }
     }
 
-    /// Whether earlier parts of the log can add nothing that a ring still holds: the positions of
-    /// every ring seen reach back far enough. More than one may be in use at a time: those that a
-    /// run with more shards left behind.
-    pub(crate) fn is_complete(&self) -> bool {
-        let reaches_back = |spans: &VecDeque<SourceSpan>| {
-            let (Some(first), Some(last)) = (spans.front(), spans.back()) else { return true };
-            last.position.saturating_sub(first.position) >= POSITIONS_KEPT || first.position == 0
-        };
-        !self.rings.is_empty() && self.rings.values().all(reaches_back)
-    }
-
-    /// Whether no batch came from a ring.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rings.is_empty()
+    /// Whether earlier parts of the log can add nothing from these positions on, of these rings: a
+    /// ring's submissions are logged in their order. A ring of which nothing has been seen may be
+    /// further back.
+    pub(crate) fn reach_back_to(&self, lowest: &BTreeMap<u64, u64>) -> bool {
+        let first = |ring_id| self.rings.get(ring_id)?.front().map(|span| span.position);
+        let reaches = |first, lowest| first < lowest || first == 0;
+        lowest
+            .iter()
+            .all(|(ring_id, lowest)| first(ring_id).is_some_and(|first| reaches(first, *lowest)))
     }
 
     /// Every span, by ring and position.
@@ -134,13 +136,30 @@ mod tests {
             record_count: 1,
         };
         let mut sources = Sources::default();
-        assert!(!sources.is_complete());
-        sources.rings.insert(1, [span(0), span(9)].into());
-        assert!(sources.is_complete());
+        assert!(sources.reach_back_to(&[].into()), "nothing can come again");
+        assert!(!sources.reach_back_to(&[(1, 5)].into()), "it may be further back");
+        sources.rings.insert(1, [span(4), span(9)].into());
+        assert!(sources.reach_back_to(&[(1, 5)].into()));
+        assert!(!sources.reach_back_to(&[(1, 5), (2, 0)].into()), "nor does one tell of another");
         sources.rings.insert(2, [span(700)].into());
-        assert!(!sources.is_complete(), "what the second ring still holds may be further back");
-        sources.rings.insert(2, [span(700), span(1_724)].into());
-        assert!(sources.is_complete());
+        assert!(
+            !sources.reach_back_to(&[(1, 5), (2, 700)].into()),
+            "the rest of it may be earlier"
+        );
+    }
+
+    #[test]
+    fn a_submission_in_two_batches_is_one() {
+        let span = |position, first_lsn, record_count| SourceSpan {
+            ring_id: 1,
+            position,
+            first_lsn: Lsn(first_lsn),
+            record_count,
+        };
+        let of = |spans: Vec<SourceSpan>| Sources { rings: [(1, spans.into())].into() };
+        let mut sources = of(vec![span(5, 12, 3), span(6, 15, 1)]);
+        sources.prepend(of(vec![span(4, 9, 1), span(5, 10, 2)]));
+        assert_eq!(sources.into_spans(), [span(4, 9, 1), span(5, 10, 5), span(6, 15, 1)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod support;
 
 use elgate_io::Platform;
 use elgate_io::sim::SimWorld;
-use elgate_log::{LogReader, ReadBatch, ReadFrom, Source, open};
+use elgate_log::{LogOptions, LogReader, ReadBatch, ReadFrom, Source, open};
 use elgate_types::{Lsn, WallTime};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,12 +36,15 @@ fn killed(segment_count: usize) -> (SimWorld, Lsn) {
     (world, next)
 }
 
-/// Opens the log for writing; returns what was read.
+/// Opens the log for writing while a ring is full of what came last; returns what was read.
 fn reads_to_open(world: &SimWorld, next: Lsn) -> (u64, u64) {
     let platform = Counting::new(world.platform());
-    let (writer, recovery) = open(platform.clone(), dir(), &route(), small()).expect("opens");
+    let lowest = next.0 - 1_010;
+    let options = LogOptions { handed_over_again: [(7, lowest)].into(), ..small() };
+    let (writer, recovery) = open(platform.clone(), dir(), &route(), options).expect("opens");
     assert_eq!((recovery.next_lsn, recovery.torn_bytes), (next, 0));
-    assert!(recovery.sources.len() >= 1_020, "{} submissions", recovery.sources.len());
+    let found = recovery.sources.iter().filter(|span| span.position >= lowest);
+    assert!(found.count() >= 1_000, "{} submissions", recovery.sources.len());
     drop(writer);
     world.process_crash();
     platform.take()
@@ -67,6 +70,34 @@ fn opening_a_log_does_not_take_longer_the_larger_it_is() {
         assert!(large_bytes < 5 * SEGMENT_BYTES, "{large_bytes} bytes");
     }
     assert_eq!(read_all(many.platform(), ReadFrom::Start), [Found::Records(1, many_next.0 - 1)]);
+}
+
+#[test]
+fn one_ring_does_not_hide_what_another_may_hand_over_again() {
+    let mut rig = Rig::new(small());
+    let passed_on = rig.append_from(100, Source { ring_id: 7, position: 40 }).expect("taken");
+    rig.until_durable(passed_on);
+    let segments = rig.segments().len();
+    for position in 0.. {
+        let lsn = rig.append_from(400_000, Source { ring_id: 8, position }).expect("taken");
+        rig.until_durable(lsn);
+        if rig.segments().len() > segments + 1 {
+            break;
+        }
+    }
+    let world = rig.world.clone();
+    drop(rig);
+    world.process_crash();
+    let found = |rings: &[(u64, u64)]| {
+        let handed_over_again = rings.iter().copied().collect();
+        let options = LogOptions { handed_over_again, ..small() };
+        let (_, recovery) = open(world.platform(), dir(), &route(), options).expect("opens");
+        world.process_crash();
+        recovery.sources.iter().any(|span| (span.ring_id, span.position) == (7, 40))
+    };
+    assert!(found(&[(7, 40)]));
+    assert!(found(&[(7, 40), (8, 3)]));
+    assert!(!found(&[(8, 3)]), "nobody asks for it");
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn options(chance: &mut Chance) -> LogOptions {
         direct: chance.of(500),
         // Segments that no reader needs are used again at every roll.
         retain: Retention { max_bytes: chance.of(400).then_some(0), max_age: None },
+        handed_over_again: [(7, 0)].into(),
         ..small()
     }
 }

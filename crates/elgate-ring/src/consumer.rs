@@ -256,16 +256,10 @@ impl Consumer {
             return Ok(());
         }
         let Pending { run, owner, .. } = pending;
-        let fields = self.ring.read_fields(position);
-        let header = Header::decode(&fields);
-        if !header.fits(run) {
+        let mut body = Vec::new();
+        let Some((fields, _)) = self.ring.read_submission(position, run, &mut body) else {
             return Ok(());
-        }
-        let mut body = vec![0; header.body_bytes as usize];
-        self.ring.read_body(position, run, &mut body);
-        if header.validate(&fields, &body) != Some(Kind::Append) {
-            return Ok(());
-        }
+        };
         // Its place cannot have been freed: something of it is in the ring.
         let incarnation = self.attachment(owner).unwrap_or_default();
         let sender = Sender { ring_id, position, run, owner, incarnation };

@@ -21,6 +21,7 @@
 //! | `acks.rs`, `ack_writer.rs`, `ack_reader.rs` | completions, from Elgate to a participant |
 //! | `consumer.rs`, `submission.rs` | the consumer, and what it hands over |
 //! | `aside.rs`, `closed.rs` | what cannot be finished for now makes room; its route's producers wait |
+//! | `left_over.rs` | what an earlier consumer has not finished |
 //! | `opening.rs` | creating, taking over and removing a ring |
 //! | `stats.rs` | what a consumer can say about its ring |
 //! | `liveness.rs` | dead producers |
@@ -63,6 +64,8 @@ mod host;
 #[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]
+mod left_over;
+#[cfg(not(loom))]
 mod liveness;
 #[cfg(not(loom))]
 mod mapping;
@@ -95,6 +98,8 @@ pub use error::{RingError, RingPoisoned, SubmitError};
 pub use examine::{RingReport, examine, ring_path};
 #[cfg(not(loom))]
 pub use host::{Host, OsHost, SharedFile};
+#[cfg(not(loom))]
+pub use left_over::LeftOver;
 #[cfg(not(loom))]
 pub use mapping::RingOptions;
 #[cfg(not(loom))]

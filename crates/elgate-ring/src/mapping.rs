@@ -14,7 +14,7 @@ use crate::layout::{
     self, CONTROL_BYTES, DATA_DIR_BYTES_MAX, FIRST_BODY_BYTES, HEADER_BYTES, NEXT_BODY_BYTES,
     RING_BYTES, RUN_MAX, SLOT_BYTES, SLOT_COUNT, SLOTS, WORD_BYTES, offset, slot_index,
 };
-use crate::message::FIELD_BYTES;
+use crate::message::{FIELD_BYTES, Header, Kind};
 use crate::protocol::Shared;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::word::Word;
@@ -283,6 +283,23 @@ impl RingMap {
             }
             (at, rest) = (WORD_BYTES, after);
         }
+    }
+
+    /// Copies the submission in the run at `position`, its body to `body`. `None`: it is no valid one.
+    pub(crate) fn read_submission(
+        &self,
+        position: u64,
+        run: u16,
+        body: &mut Vec<u8>,
+    ) -> Option<([u8; FIELD_BYTES], Header)> {
+        let fields = self.read_fields(position);
+        let header = Header::decode(&fields);
+        if !header.fits(run) {
+            return None;
+        }
+        body.resize(header.body_bytes as usize, 0);
+        self.read_body(position, run, body);
+        (header.validate(&fields, body) == Some(Kind::Append)).then_some((fields, header))
     }
 
     /// Copies the fields, and what follows them in the same slot, into a claimed slot.

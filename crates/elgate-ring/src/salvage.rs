@@ -9,7 +9,6 @@ use crate::error::RingError;
 use crate::files;
 use crate::layout::SLOTS;
 use crate::mapping::RingMap;
-use crate::message::{Header, Kind};
 use crate::opening::announce;
 use crate::protocol::{self, Peek, Shared};
 use crate::sync::{Ordering, fence};
@@ -101,16 +100,7 @@ fn copy_if_valid(
     run: u16,
     body: &mut Vec<u8>,
 ) -> bool {
-    let fields = old.read_fields(position);
-    let header = Header::decode(&fields);
-    if !header.fits(run) {
-        return false;
-    }
-    body.resize(header.body_bytes as usize, 0);
-    old.read_body(position, run, body);
-    if header.validate(&fields, body) != Some(Kind::Append) {
-        return false;
-    }
+    let Some((fields, _)) = old.read_submission(position, run, body) else { return false };
     fresh.write_first(position + shift, &fields);
     fresh.write_body(position + shift, run, 0, body);
     true

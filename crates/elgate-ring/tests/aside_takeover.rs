@@ -6,6 +6,7 @@ mod common;
 use common::{
     Fixture, aside_file, entries, finish, pop_all, read_u64, route, set_aside, try_pop, write_u64,
 };
+use elgate_ring::LeftOver;
 
 #[test]
 fn what_was_being_written_when_a_consumer_died_spoils_nothing_that_comes_in_its_place() {
@@ -152,4 +153,32 @@ fn what_was_taken_from_a_ring_that_is_given_up_survives_its_consumer() {
     let mut seen = Vec::new();
     consumer.pop(64, &mut |one| seen.push((one.ring_id, one.position, one.op_id))).expect("sound");
     assert_eq!(seen, [(ring_id, taken[0].position, 1)]);
+}
+
+#[test]
+fn what_is_left_over_is_told_before_it_is_taken() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let producer = fixture.producer();
+    for (op_id, name) in ["a", "b", "a", "b", "c"].into_iter().enumerate() {
+        producer.submit(&route(name), op_id as u64, &[&[7; 9_000]]).expect("room");
+    }
+    let taken = pop_all(&mut consumer);
+    // The first of b and the second of a are aside; what is done is in the ring all the same.
+    set_aside(&mut consumer, &taken[1..3]);
+    finish(&mut consumer, &taken[..1]);
+    finish(&mut consumer, &taken[4..]);
+    let ring = consumer.ring_id();
+    drop(consumer);
+    let mut consumer = fixture.consumer();
+    let mut found = LeftOver::new();
+    consumer.left_over(&mut found);
+    let lowest = |index: usize| [(ring, taken[index].position)].into();
+    let expected = [("a", 2), ("b", 1), ("c", 4)];
+    assert_eq!(found, expected.map(|(name, at)| (name.to_owned(), lowest(at))).into());
+    let mut again = LeftOver::new();
+    for one in pop_all(&mut consumer) {
+        again.entry(one.route.clone()).or_default().entry(ring).or_insert(one.position);
+    }
+    assert_eq!(again, found, "and that is what is handed over");
 }

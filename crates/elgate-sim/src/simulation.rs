@@ -172,7 +172,6 @@ impl Simulation {
         let config = self.config();
         let world = Arc::new(StageWorld::new(&process));
         checker::note_strikes(&stage, stage.is_cold.get());
-        // Writes of the engine before this one may have gone astray after its death.
         stage.ledger.borrow_mut().forgive_what_nothing_proves();
         let opened = stage.act(Actor::Engine, || Engine::open_in(world, &config));
         let now = stage.world.now();
@@ -181,7 +180,9 @@ impl Simulation {
                 stage
                     .story
                     .tell(now, format_args!("an engine runs, {} shards", config.runtime.shards));
+                // Writes of the engine before this one may have gone astray until now.
                 checker::note_strikes(&stage, stage.is_cold.replace(false));
+                stage.ledger.borrow_mut().forgive_what_nothing_proves();
                 self.engine = Some(engine);
             }
             Ok(Ok(engine)) => drop(engine),

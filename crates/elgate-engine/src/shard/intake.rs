@@ -6,7 +6,7 @@
 use crate::route::{Acknowledgement, Verdict};
 use crate::status::RingStatus;
 use elgate_io::FutexWord;
-use elgate_ring::{Consumer, RingError, Submission};
+use elgate_ring::{Consumer, LeftOver, RingError, Submission};
 use elgate_types::limits::RING_BATCH_SLOTS_MAX;
 use elgate_types::{Monotonic, RouteName, mark};
 use std::time::Duration;
@@ -48,6 +48,11 @@ impl Intake {
             trouble: None,
             futex_armed: false,
         }
+    }
+
+    /// See [`Consumer::left_over`].
+    pub(crate) fn left_over(&self, found: &mut LeftOver) {
+        self.consumer.left_over(found);
     }
 
     /// Hands up to 64 submissions to `take`.

@@ -1,5 +1,5 @@
-//! Looking back from where recovery's walk began: for logged submissions that a ring may still
-//! hold.
+//! Looking back from where recovery's walk began: for logged submissions that a ring may hand over
+//! again.
 
 use super::Walk;
 use crate::batch::{BatchHeader, WINDOW_BYTES};
@@ -11,9 +11,6 @@ use crate::sources::{SOURCES_BYTES_MAX, Sources};
 use elgate_types::Lsn;
 use elgate_types::limits::BLOCK_BYTES;
 use std::ops::Range;
-
-/// Nor any further than this, if no record there has come through a ring.
-const SOURCES_BYTES_WITHOUT_RING: u64 = 16 * 1024 * 1024;
 
 /// They are searched backwards in pieces of about this size.
 const SOURCES_PIECE_BYTES: u64 = 1024 * 1024;
@@ -29,8 +26,8 @@ pub(super) struct Checkpoint {
 }
 
 impl Walk<'_> {
-    /// Looks for logged submissions before the place where the walk began, until a ring's worth
-    /// is known.
+    /// Looks for logged submissions before the place where the walk began, until all are known that
+    /// a ring may hand over again.
     pub(super) fn earlier_sources(
         &mut self,
         start: usize,
@@ -57,9 +54,7 @@ impl Walk<'_> {
     }
 
     fn has_sources(&self, searched: u64) -> bool {
-        searched >= SOURCES_BYTES_MAX
-            || self.plan.sources.is_complete()
-            || (self.plan.sources.is_empty() && searched >= SOURCES_BYTES_WITHOUT_RING)
+        searched >= SOURCES_BYTES_MAX || self.plan.sources.reach_back_to(self.wanted)
     }
 
     /// Looks for them in the segment at `index` backwards from a place, an offset and the LSN
