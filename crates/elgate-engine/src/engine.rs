@@ -16,7 +16,7 @@ use crate::topology::Topology;
 use crate::world::{OsWorld, ShardEnd, World};
 use elgate_io::File;
 use elgate_types::limits::RING_BYTES;
-use elgate_types::{ErrorCode, Lsn, Monotonic, RouteName};
+use elgate_types::{ErrorCode, Monotonic, RouteName};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -200,9 +200,8 @@ impl Engine {
         config: &RouteConfig,
     ) -> Result<(), EngineError> {
         state.sinkless.insert(name.clone());
-        self.ask(name, |reply| Command::RetireSink(name.clone(), reply))?;
+        let taken = self.ask(name, |reply| Command::RetireSink(name.clone(), reply))?;
         let status = self.route_status(name)?;
-        let taken = Lsn(status.next_lsn.0 - 1);
         let install = |config: &RouteConfig| {
             let sink = self.surroundings.open_sink(name, config, status.durable_lsn, taken)?;
             let parts = Box::new((sink, config.clone()));

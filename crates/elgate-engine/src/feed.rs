@@ -178,6 +178,11 @@ impl Feed {
         range.contains(&next)
     }
 
+    /// Whether `next` is in memory, or [`poll_op`](Self::poll_op) would find it there.
+    pub(crate) fn is_ahead_of(&self, log: &LogWriter, next: Lsn) -> bool {
+        self.holds(next) || (next <= log.readable() && log.cached(next).is_some())
+    }
+
     /// Forgets what is at hand, so that memory is not held for a sink that does not read.
     pub(crate) fn release(&mut self) {
         self.batch = None;

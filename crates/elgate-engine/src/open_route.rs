@@ -165,6 +165,7 @@ impl Surroundings {
             file: &file,
             framing: config.framing,
             quarantine: &directory.join("quarantine"),
+            shown: taken,
         };
         // What recovery could not read keeps no route from opening.
         let mut open_log = |from| {

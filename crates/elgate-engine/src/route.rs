@@ -45,6 +45,8 @@ pub(crate) struct Route {
     log: LogWriter,
     feed: Feed,
     sink: Option<Sink>,
+    /// The last record that a sink was given.
+    pub(crate) taken: Lsn,
     /// What the sink had delivered when it was last asked.
     delivered: Lsn,
     paused: bool,
@@ -88,6 +90,7 @@ impl Route {
             config,
             log,
             feed,
+            taken: Lsn(sink.next().0 - 1),
             delivered: sink.delivered(),
             sink: Some(sink),
             ending: false,
@@ -158,6 +161,7 @@ impl Route {
         while let Some((token, op)) = sink.poll_op(now) {
             submit(Part::Sink, token, op);
         }
+        self.taken = self.taken.max(Lsn(sink.next().0 - 1));
         self.delivered = sink.delivered();
         self.log.set_delivered(self.delivered);
         if let Some(trouble) = sink.take_trouble() {
@@ -166,9 +170,7 @@ impl Route {
         }
         // More is in memory and the sink has room for it: go on next turn, so that other routes
         // get theirs.
-        self.dirty |= !self.paused
-            && sink.wants()
-            && (self.feed.holds(sink.next()) || self.log.cached(sink.next()).is_some());
+        self.dirty |= !self.paused && sink.wants() && self.feed.is_ahead_of(&self.log, sink.next());
         if sink.next() > self.log.readable() {
             self.feed.release();
         }

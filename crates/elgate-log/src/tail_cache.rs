@@ -23,8 +23,12 @@ impl TailCache {
         self.bytes_max = bytes_max;
     }
 
-    /// Adds the batch that follows the last one; what no longer fits goes back to the pool.
+    /// Adds the batch that follows the last one, unless it is there: it may be written twice, where
+    /// the device failed. What no longer fits goes back to the pool.
     pub(crate) fn push(&mut self, batch: Arc<CachedBatch>, pool: &mut BufferPool) {
+        if self.batches.back().is_some_and(|last| batch.last_lsn() <= last.last_lsn()) {
+            return;
+        }
         self.bytes += batch.0.memory_bytes();
         self.batches.push_back(batch);
         while self.bytes > self.bytes_max {

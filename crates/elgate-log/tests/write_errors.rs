@@ -5,9 +5,10 @@ mod support;
 
 use elgate_io::Driver;
 use elgate_io::sim::{FaultPlan, SimWorld};
-use elgate_log::{AppendError, LogEvent, LogOptions};
+use elgate_log::{AppendError, LogEvent, LogOptions, LogReader, ReadFrom};
 use elgate_types::{ErrorCode, FlushMode, Lsn};
-use support::{Found, Rig, batches, no_faults, small};
+use std::path::Path;
+use support::{DIR, Found, Rig, batches, no_faults, read_on, small};
 
 fn epochs(rig: &Rig) -> Vec<u64> {
     let epoch_at = |path: &std::path::PathBuf| {
@@ -172,4 +173,45 @@ fn a_name_is_durable_before_anything_in_the_segment_is() {
     let rig = rig.crash(true, small());
     assert_eq!(rig.recovery.next_lsn, last.next());
     assert_eq!(rig.read(), [Found::Records(1, last.0)]);
+}
+
+#[test]
+fn what_is_written_again_without_a_sync_is_read_once_and_wholly() {
+    // The cache takes two batches: the others come from disk.
+    let options = LogOptions { flush: FlushMode::None, tail_cache_bytes: 32 * 1024, ..small() };
+    let mut rig = Rig::new(options);
+    for count in 1..=6 {
+        rig.append(3_000).expect("taken");
+        rig.until("the write", |rig| rig.writer.visible() == Lsn(count));
+    }
+    let mut reader = LogReader::open(rig.world.platform(), Path::new(DIR), ReadFrom::Start);
+    let reader = reader.as_mut().expect("opens");
+    assert_eq!(read_on(reader), [Found::Records(1, 6)]);
+    rig.world.set_faults(FaultPlan { write_error_per_mille: 1_000, ..FaultPlan::default() });
+    rig.append(3_000).expect("taken");
+    rig.until("the failure", |rig| {
+        rig.events.iter().any(|event| matches!(event, LogEvent::Abandoned { .. }))
+    });
+    no_faults(&rig.world);
+    for _ in 0..2_000 {
+        // No place between where it was and where it goes is taken for lost.
+        let found = rig.read();
+        assert!(found.len() <= 1, "{found:?}");
+        assert!(matches!(found.first(), None | Some(Found::Records(1, _))), "{found:?}");
+        let readable = rig.writer.readable();
+        if let Some(batch) = rig.writer.cached(readable) {
+            assert!((batch.first_lsn()..=batch.last_lsn()).contains(&readable));
+        }
+        if readable == Lsn(7) {
+            break;
+        }
+        rig.turn();
+    }
+    assert_eq!(rig.read(), [Found::Records(1, 7)]);
+    assert_eq!(read_on(reader), [Found::Records(7, 7)], "who has read them goes on");
+    for lsn in 6..=7 {
+        let batch = rig.writer.cached(Lsn(lsn));
+        let range = batch.map(|batch| batch.first_lsn()..=batch.last_lsn());
+        assert!(range.is_some_and(|range| range.contains(&Lsn(lsn))), "{lsn}");
+    }
 }

@@ -480,6 +480,10 @@ impl Simulation {
                 stage.violate("I7: no engine runs though nothing is wrong any more".into());
                 return;
             }
+            // Whoever is refused tries again later.
+            for _ in 0..200 {
+                stage.step(None);
+            }
         }
         let mut steps = 0;
         while self.is_well() {

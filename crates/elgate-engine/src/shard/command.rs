@@ -7,7 +7,7 @@ use crate::shard::Address;
 use crate::sink::Sink;
 use crate::status::{RouteStatus, ShardStatus};
 use elgate_io::Waker;
-use elgate_types::{Monotonic, RouteName};
+use elgate_types::{Lsn, Monotonic, RouteName};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 /// Where a command's answer goes: a channel of capacity one that the asker waits on.
@@ -34,8 +34,9 @@ pub(crate) enum Command {
     StartIntake(Reply<()>),
     /// Start serving a route.
     Install(Box<Route>, Reply<()>),
-    /// Stop a route's sink and drop it; the log goes on.
-    RetireSink(RouteName, Reply<()>),
+    /// Stop a route's sink and drop it; the log goes on. The answer is the last record that any sink
+    /// was given.
+    RetireSink(RouteName, Reply<Lsn>),
     /// Give a route without a sink a new one.
     InstallSink(RouteName, Box<(Sink, RouteConfig)>, Reply<()>),
     /// Stop serving a route; its log stays on disk.

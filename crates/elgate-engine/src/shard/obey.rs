@@ -4,11 +4,11 @@ use super::stop::{StopPhase, Stopping, answer};
 use super::{Command, Foreign, Reply, Shard};
 use crate::error::EngineError;
 use crate::route::{Incoming, Route, Verdict};
-use elgate_types::{ErrorCode, RouteName, mark};
+use elgate_types::{ErrorCode, Lsn, RouteName, mark};
 
 /// A change to a route that is answered once something has ended.
 pub(super) enum Closing {
-    Sink(usize, Reply<()>),
+    Sink(usize, Reply<Lsn>),
     Route(usize, Reply<()>),
 }
 
@@ -156,9 +156,10 @@ impl Shard {
         for closing in std::mem::take(&mut self.closing) {
             match closing {
                 Closing::Sink(slot, reply) => {
-                    match self.routes[slot].as_mut().map(|route| route.drop_retired_sink()) {
-                        Some(false) => self.closing.push(Closing::Sink(slot, reply)),
-                        _ => answer(&reply, Ok(())),
+                    let route = self.routes[slot].as_mut();
+                    match route.map(|route| (route.drop_retired_sink(), route.taken)) {
+                        Some((false, _)) => self.closing.push(Closing::Sink(slot, reply)),
+                        gone => answer(&reply, Ok(gone.map_or(Lsn::ZERO, |(_, taken)| taken))),
                     }
                 }
                 Closing::Route(slot, reply) => {

@@ -63,6 +63,12 @@ pub(crate) enum LocateError {
     File(#[from] io::Error),
     #[error("{0}")]
     Log(#[from] ReadError),
+    /// What the file may hold cannot be compared now.
+    #[error(
+        "the log is writing again what a failing device has not kept, and cannot show it yet; try \
+         again when it is done"
+    )]
+    Unsettled,
 }
 
 /// The file, and what is needed to judge its end.
@@ -72,6 +78,8 @@ pub(crate) struct FileTail<'a> {
     pub(crate) framing: Framing,
     /// Where garbled bytes are set aside.
     pub(crate) quarantine: &'a Path,
+    /// The last record that the log has shown to anybody.
+    pub(crate) shown: Lsn,
 }
 
 impl FileTail<'_> {
@@ -246,6 +254,9 @@ impl FileTail<'_> {
                     after_gap = true;
                     continue;
                 }
+                ReadBatch::CaughtUp if position.delivered < self.shown => {
+                    return Err(LocateError::Unsettled);
+                }
                 ReadBatch::CaughtUp => return Ok(unless(after_gap)),
             };
             for record in batch.records() {
@@ -376,6 +387,7 @@ mod tests {
             file,
             framing: Framing::Newline,
             quarantine: Path::new("/data/r/quarantine"),
+            shown: Lsn::ZERO,
         };
         let mut open_log =
             |lsn| LogReader::open(world.platform(), Path::new(LOG), ReadFrom::Lsn(lsn));

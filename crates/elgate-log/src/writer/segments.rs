@@ -196,6 +196,9 @@ impl LogWriter {
         let Some(fault) = self.failure.take_if(|_| drained) else { return };
         let flights = std::mem::take(&mut self.flights);
         let held = std::mem::take(&mut self.held);
+        // What was only written is nowhere to be read before it is written again.
+        self.visible = self.durable;
+        self.publish();
         self.flight_bytes = 0;
         self.held_bytes = 0;
         for flight in flights.into_iter().rev() {
