@@ -17,7 +17,7 @@ impl Consumer {
     pub fn left_over(&self, found: &mut LeftOver) {
         let mut body = Vec::new();
         self.aside.each_unread(&mut body, &mut |Copied { sender, header, .. }, body| {
-            note(found, &header, body, sender.ring_id, sender.position);
+            note(found, header, body, sender.ring_id, sender.position);
         });
         let end = self.head + SLOTS;
         let mut position = self.read;

@@ -8,6 +8,7 @@ use crate::shard::Address;
 use crate::sink::Sink;
 use elgate_io::sim::{SimDriver, SimWorld};
 use elgate_io::{Completion, Driver, Op, Wait};
+use elgate_ring::LeftOver;
 use elgate_types::{Lsn, RouteName};
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +32,8 @@ struct Run {
     submitted: u64,
     /// First line and number of lines of each submission.
     submissions: Vec<(u64, u64)>,
+    /// What the ring holds when the route is opened.
+    left_over: LeftOver,
 }
 
 impl Run {
@@ -43,6 +46,7 @@ impl Run {
             config: serde_json::from_str(config).expect("valid"),
             submitted: 0,
             submissions: Vec::new(),
+            left_over: LeftOver::new(),
         }
     }
 
@@ -52,6 +56,7 @@ impl Run {
             data_dir: "/data".into(),
             files_root: "/out".into(),
             stub: false,
+            left_over: self.left_over.clone(),
             small_writes_in_flight: None,
         }
     }
@@ -334,6 +339,8 @@ fn retention_leaves_what_a_ring_may_hand_over_again() {
     }
     drop((route, driver));
     run.world.process_crash();
+    let (lowest, _) = run.submissions[SUBMISSIONS - ON_THE_RING];
+    run.left_over.insert(run.name.to_string(), [(1, lowest)].into());
 
     // One that dies before all routes are open, and so before it looks at any ring.
     let mut route = run.open();
