@@ -4,7 +4,8 @@ use crate::error::IoFault;
 use elgate_types::Lsn;
 use std::path::PathBuf;
 
-/// Something happened. Watermarks rise only.
+/// Something happened. `Durable` only rises. `Written` starts again from there after a segment was
+/// abandoned: what was only written is written again.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LogEvent {
