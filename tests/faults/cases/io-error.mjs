@@ -20,13 +20,8 @@ export const writes = (context, { backend }) =>
   withFlow(context, { backend, disk: ROBUST }, async (flow) => {
     const { random, report } = context;
     for (let times = 1; times <= WRITE_ERRORS; times += 1) {
-      const segment = await until('an active segment', () => activeSegment(flow.gate), {
-        abort: () => flow.deathReason(),
-      });
-      const { from, to } = await flow.disk.extentOf(segment);
       flow.struck();
-      await flow.disk.tell(`fail write ${random.int(0, 6)} ${random.int(1, 2)} ${from} ${to}`);
-      await flow.disk.untilFailed('write', times, { timeoutMs: STRIKE_MS, abort: () => flow.deathReason() });
+      await failActive(flow, times, `${random.int(0, 6)} ${random.int(1, 2)}`);
       await flow.flowing(`write error ${times}`);
       await flow.disk.tell('heal');
     }
@@ -36,6 +31,23 @@ export const writes = (context, { backend }) =>
     await flow.conclude();
     await note(flow, 'write', WRITE_ERRORS + 1);
   });
+
+/** Lets writes to the active segment fail until one has; should the log have left that one meanwhile, the next. */
+async function failActive(flow, times, which) {
+  const abort = () => flow.deathReason();
+  const end = Date.now() + STRIKE_MS;
+  for (;;) {
+    const segment = await until('an active segment', () => activeSegment(flow.gate), { abort });
+    const { from, to } = await flow.disk.extentOf(segment);
+    await flow.disk.tell(`fail write ${which} ${from} ${to}`);
+    try {
+      return await flow.disk.untilFailed('write', times, { timeoutMs: STRIKE_MS / 10, abort });
+    } catch (error) {
+      if (Date.now() > end || flow.deathReason()) throw error;
+      await flow.disk.tell('heal');
+    }
+  }
+}
 
 /** The same with flushes. The error belongs to the write that it followed. */
 export const flushes = (context, { backend }) =>
