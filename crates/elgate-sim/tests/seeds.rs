@@ -70,7 +70,7 @@ const FAULTS: &[&str] = &[
 /// Seeds that have found a defect once: see docs/internals/evidence.md.
 const FOUND_ONCE: &[u64] = &[
     1_000_292, 1_000_349, 1_000_634, 1_001_298, 1_002_060, 1_016_446, 1_018_616, 1_021_577,
-    1_022_840, 1_028_244, 1_035_822,
+    1_022_840, 1_028_244, 1_035_822, 1_042_960, 1_049_152, 1_051_187, 1_064_450,
 ];
 
 fn number(variable: &str) -> Option<u64> {
