@@ -75,8 +75,6 @@ struct Walk<'a> {
     dir: &'a Path,
     catalog: &'a mut Catalog,
     head: &'a HeadNotes,
-    /// Of each ring the lowest position to look for in the log.
-    wanted: &'a BTreeMap<u64, u64>,
     /// Everything up to here is known to have been durable, or must be taken for that.
     proof: Lsn,
     /// The proof is only that so many records may have been where the device cannot read.
@@ -89,14 +87,14 @@ struct Walk<'a> {
 impl Plan {
     /// Walks the log from the last place where that may begin: from a batch that was durable and
     /// is valid, in the last segment that begins with a valid batch. `passed` is the last record
-    /// that any reader has saved as done with; `wanted` as in the options.
+    /// that any reader has saved as done with; `handed_over_again` as in the options.
     pub(crate) fn make(
         platform: &dyn Platform,
         dir: &Path,
         catalog: &mut Catalog,
         head: &HeadNotes,
         passed: Lsn,
-        wanted: &BTreeMap<u64, u64>,
+        handed_over_again: &BTreeMap<u64, u64>,
     ) -> Result<Self, IoFault> {
         let plan = Self {
             next: Lsn(1),
@@ -107,7 +105,7 @@ impl Plan {
             cuts: Vec::new(),
             damaged: Vec::new(),
             gaps: Vec::new(),
-            sources: Sources::default(),
+            sources: Sources::new(handed_over_again.clone()),
             walked_from: 0,
             footer: None,
         };
@@ -115,8 +113,7 @@ impl Plan {
         let proof = marks.map_or(Lsn::ZERO, |marks| marks.durable).max(passed);
         let unresolved = Vec::new();
         let is_supposed = false;
-        let mut walk =
-            Walk { platform, dir, catalog, head, wanted, proof, is_supposed, plan, unresolved };
+        let mut walk = Walk { platform, dir, catalog, head, proof, is_supposed, plan, unresolved };
         let begins = walk.find_start()?;
         let start = begins.unwrap_or(0);
         walk.plan.walked_from = start;

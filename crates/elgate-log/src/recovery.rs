@@ -81,8 +81,8 @@ pub fn open(
         .filter(Watermarks::are_plausible);
     let index = marks.and_then(|marks| head.previous_index(marks.active_sequence));
     let notes = HeadNotes { marks, index: index.unwrap_or_default() };
-    let wanted = &options.handed_over_again;
-    let plan = Plan::make(platform, dir, &mut catalog, &notes, passed(platform, dir), wanted)?;
+    let (passed, again) = (passed(platform, dir), &options.handed_over_again);
+    let plan = Plan::make(platform, dir, &mut catalog, &notes, passed, again)?;
     kill_site::pass("log.recovery.scanned");
     let gaps = put_aside(platform, dir, &catalog, &plan);
     repair(platform, &catalog, &plan)?;

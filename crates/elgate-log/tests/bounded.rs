@@ -4,25 +4,35 @@
 mod support;
 
 use elgate_io::Platform;
-use elgate_io::sim::SimWorld;
-use elgate_log::{LogOptions, LogReader, ReadBatch, ReadFrom, Source, open};
+use elgate_io::sim::{FaultPlan, SimWorld};
+use elgate_log::{
+    LogEvent, LogOptions, LogReader, POSITIONS_KEPT, ReadBatch, ReadFrom, Source, open,
+};
 use elgate_types::{Lsn, WallTime};
 use std::path::Path;
 use std::sync::Arc;
 use support::counting::Counting;
-use support::{DIR, Found, Rig, SEGMENT_BYTES, patch, read_all, read_on, route, segments, small};
+use support::small;
+use support::{
+    DIR, Found, Rig, SEGMENT_BYTES, no_faults, patch, read_all, read_on, route, segments,
+};
 
 fn dir() -> &'static Path {
     Path::new(DIR)
 }
 
 /// A log of at least so many segments, whose process has been killed: batches of nearly 1 MiB
-/// with 300 submissions each. Some 1,020 of them are looked for in the log when it is opened.
+/// with 300 submissions each.
 fn killed(segment_count: usize) -> (SimWorld, Lsn) {
+    killed_of(segment_count, 1)
+}
+
+/// Of a ring most of whose submissions go elsewhere: one in `stride` comes here.
+fn killed_of(segment_count: usize, stride: u64) -> (SimWorld, Lsn) {
     let mut rig = Rig::new(small());
     while rig.segments().len() < segment_count {
         for _ in 0..300 {
-            let position = rig.writer.next_lsn().0;
+            let position = rig.writer.next_lsn().0 * stride;
             rig.append_from(100, Source { ring_id: 7, position }).expect("taken");
         }
         rig.append(850_000).expect("taken");
@@ -40,14 +50,19 @@ fn killed(segment_count: usize) -> (SimWorld, Lsn) {
 fn reads_to_open(world: &SimWorld, next: Lsn) -> (u64, u64) {
     let platform = Counting::new(world.platform());
     let lowest = next.0 - 1_010;
+    assert!(sources_from(world, platform.clone(), lowest, next) >= 1_000);
+    platform.take()
+}
+
+/// Opens the log for writing with a ring that may hand over again what it sent from a position on;
+/// returns how many of those submissions are found.
+fn sources_from(world: &SimWorld, platform: Arc<dyn Platform>, lowest: u64, next: Lsn) -> usize {
     let options = LogOptions { handed_over_again: [(7, lowest)].into(), ..small() };
-    let (writer, recovery) = open(platform.clone(), dir(), &route(), options).expect("opens");
+    let (writer, recovery) = open(platform, dir(), &route(), options).expect("opens");
     assert_eq!((recovery.next_lsn, recovery.torn_bytes), (next, 0));
-    let found = recovery.sources.iter().filter(|span| span.position >= lowest);
-    assert!(found.count() >= 1_000, "{} submissions", recovery.sources.len());
     drop(writer);
     world.process_crash();
-    platform.take()
+    recovery.sources.iter().filter(|span| span.position >= lowest).count()
 }
 
 #[test]
@@ -70,6 +85,54 @@ fn opening_a_log_does_not_take_longer_the_larger_it_is() {
         assert!(large_bytes < 5 * SEGMENT_BYTES, "{large_bytes} bytes");
     }
     assert_eq!(read_all(many.platform(), ReadFrom::Start), [Found::Records(1, many_next.0 - 1)]);
+}
+
+#[test]
+fn the_search_ends_where_older_submissions_begin() {
+    let bytes_for = |world: &SimWorld, lowest: u64, next| {
+        let platform = Counting::new(world.platform());
+        let found = sources_from(world, platform.clone(), lowest, next);
+        (found, platform.take().1)
+    };
+    let (world, next) = killed(24);
+    let newest = next.0 - 2;
+    let (found, bytes) = bytes_for(&world, newest - POSITIONS_KEPT, next);
+    assert!(found >= 1_000, "{found} of a full ring");
+    assert!(bytes < 5 * SEGMENT_BYTES, "{bytes} bytes, of a full ring");
+    let (world, next) = killed_of(24, 1_000);
+    let newest = (next.0 - 2) * 1_000;
+    let (found, bytes) = bytes_for(&world, newest - 999, next);
+    assert_eq!(found, 1, "of a ring that seldom sends here");
+    assert!(bytes < 5 * SEGMENT_BYTES, "{bytes} bytes, of a ring that seldom sends here");
+}
+
+#[test]
+fn a_large_segment_left_early_does_not_hide_what_came_before() {
+    let mut rig = Rig::new(small());
+    let asked_for = rig.append_from(100, Source { ring_id: 7, position: 40 }).expect("taken");
+    rig.until_durable(asked_for);
+    let large = LogOptions { segment_bytes: 96 * 1024 * 1024, ..small() };
+    let mut rig = rig.crash(false, large.clone());
+    let small_ones = rig.segments().len();
+    while rig.segments().len() < small_ones + 2 {
+        rig.commit(800_000);
+    }
+    rig.world.set_faults(FaultPlan { write_error_per_mille: 1_000, ..FaultPlan::default() });
+    rig.append(100).expect("taken");
+    rig.until("the failure", |rig| {
+        if rig.world.fault_counts().write_errors == 1 {
+            no_faults(&rig.world);
+        }
+        rig.events.iter().any(|event| matches!(event, LogEvent::Abandoned { .. }))
+    });
+    // It was large, and without a footer.
+    let left = rig.segments()[small_ones].clone();
+    assert!(rig.world.file_bytes(&left).expect("reads").len() as u64 > 64 * 1024 * 1024);
+    let next = rig.commit(100).next();
+    let world = rig.world.clone();
+    drop(rig);
+    world.process_crash();
+    assert_eq!(sources_from(&world, world.platform(), 40, next), 1);
 }
 
 #[test]

@@ -33,13 +33,13 @@ impl Walk<'_> {
         start: usize,
         checkpoint: &Checkpoint,
     ) -> Result<(), IoFault> {
-        let mut searched = 0;
+        let mut searched_bytes = 0;
         if let Some(known) = &checkpoint.known {
             let place = (checkpoint.end, checkpoint.before);
-            self.sources_before(start, place, known, &mut searched)?;
+            self.sources_before(start, place, known, &mut searched_bytes)?;
         }
         for index in (0..start).rev() {
-            if self.has_sources(searched) {
+            if self.has_sources(searched_bytes) {
                 break;
             }
             let superseded = self.catalog.superseded_from(self.platform, index)?;
@@ -48,13 +48,13 @@ impl Walk<'_> {
             let footer =
                 footer.unwrap_or_else(|| Footer { end: file.end(), ..Footer::new(&file.header) });
             let place = (footer.end.min(file.end()), superseded.unwrap_or(checkpoint.before));
-            self.sources_before(index, place, &footer.index, &mut searched)?;
+            self.sources_before(index, place, &footer.index, &mut searched_bytes)?;
         }
         Ok(())
     }
 
-    fn has_sources(&self, searched: u64) -> bool {
-        searched >= SOURCES_BYTES_MAX || self.plan.sources.reach_back_to(self.wanted)
+    fn has_sources(&self, searched_bytes: u64) -> bool {
+        searched_bytes >= SOURCES_BYTES_MAX || self.plan.sources.are_complete()
     }
 
     /// Looks for them in the segment at `index` backwards from a place, an offset and the LSN
@@ -64,11 +64,11 @@ impl Walk<'_> {
         index: usize,
         (mut end, mut before): (u64, Lsn),
         known: &SparseIndex,
-        searched: &mut u64,
+        searched_bytes: &mut u64,
     ) -> Result<(), IoFault> {
         let first = self.catalog.first_lsn(self.platform, index)?.unwrap_or(Lsn(1));
         let Some(mut file) = self.open(index)? else { return Ok(()) };
-        while end > SEGMENT_HEADER_BYTES as u64 && !self.has_sources(*searched) {
+        while end > SEGMENT_HEADER_BYTES as u64 && !self.has_sources(*searched_bytes) {
             let entries = known.up_to_offset(end.saturating_sub(SOURCES_PIECE_BYTES));
             let entry = file.follow(self.platform, entries).at("read", &file.path)?;
             let (begin, first) = match entry {
@@ -77,23 +77,25 @@ impl Walk<'_> {
                 None if first < before => (SEGMENT_HEADER_BYTES as u64, first),
                 None => (SEGMENT_HEADER_BYTES as u64, Lsn(1)),
             };
-            let earlier = self.sources_in(&mut file, begin..end, first..before)?;
+            let (earlier, batches_end) = self.sources_in(&mut file, begin..end, first..before)?;
             self.plan.sources.prepend(earlier);
-            *searched += end - begin;
+            // What was never written in a segment that was left early counts for nothing.
+            *searched_bytes += batches_end - begin;
             (end, before) = (begin, first);
         }
         Ok(())
     }
 
-    /// Of the batches in a range those that are of the log: the LSNs say which.
+    /// Of the batches in a range those that are of the log: the LSNs say which. And where the last
+    /// of them ends.
     fn sources_in(
         &self,
         file: &mut SegmentFile,
         range: Range<u64>,
         mut lsns: Range<Lsn>,
-    ) -> Result<Sources, IoFault> {
+    ) -> Result<(Sources, u64), IoFault> {
         let path = file.path.clone();
-        let mut found = Sources::default();
+        let mut found = self.plan.sources.elsewhere();
         let mut at = range.start;
         while let Some((offset, header)) = self.next_batch(file, at..range.end, &lsns)? {
             let bytes = file.read(self.platform, offset, header.batch_bytes as usize);
@@ -101,7 +103,7 @@ impl Walk<'_> {
             lsns.start = header.next_lsn();
             at = offset + u64::from(header.batch_bytes);
         }
-        Ok(found)
+        Ok((found, at))
     }
 
     /// The batch with the lowest of these LSNs; where the first of them stands at the beginning of
@@ -113,6 +115,9 @@ impl Walk<'_> {
         range: Range<u64>,
         lsns: &Range<Lsn>,
     ) -> Result<Option<(u64, BatchHeader)>, IoFault> {
+        if lsns.is_empty() {
+            return Ok(None);
+        }
         let mut lowest: Option<(u64, BatchHeader)> = None;
         let (mut at, mut end) = (range.start, range.end);
         while at < end && lowest.is_none_or(|(_, lowest)| lowest.first_lsn > lsns.start) {
