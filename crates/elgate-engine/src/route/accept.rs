@@ -42,6 +42,9 @@ pub(super) struct Held {
 struct Progress {
     appended: u32,
     first_lsn: Option<Lsn>,
+    /// Of the last record appended. Begun in an earlier life of the log, a submission has others
+    /// between its records.
+    last_lsn: Lsn,
 }
 
 /// A submission on its way into a route.
@@ -108,7 +111,8 @@ impl Route {
                 acknowledgements.push(done);
                 return;
             }
-            progress = Progress { appended: span.record_count, first_lsn: Some(span.first_lsn) };
+            let (appended, first_lsn) = (span.record_count, Some(span.first_lsn));
+            progress = Progress { appended, first_lsn, ..progress };
         }
         let complete = self.held.is_empty()
             && self.is_within_reach(address)
@@ -132,8 +136,8 @@ impl Route {
                 is_aside: false,
                 body,
             });
-        } else if let Some(first_lsn) = progress.first_lsn {
-            self.expect_durable(address, op_id, first_lsn, record_count, false);
+        } else {
+            self.expect_durable(address, op_id, record_count, progress, false);
         }
     }
 
@@ -159,6 +163,7 @@ impl Route {
         for payload in elgate_ring::records(body).skip(progress.appended as usize) {
             let lsn = self.log.append(payload, source, wall)?;
             progress.first_lsn.get_or_insert(lsn);
+            progress.last_lsn = lsn;
             progress.appended += 1;
             self.appended_records += 1;
             self.appended_bytes += payload.len() as u64;
@@ -170,11 +175,11 @@ impl Route {
         &mut self,
         address: Address,
         op_id: u64,
-        first_lsn: Lsn,
         record_count: u32,
+        progress: Progress,
         is_aside: bool,
     ) {
-        let last_lsn = Lsn(first_lsn.0 + u64::from(record_count) - 1);
+        let Progress { first_lsn: Some(first_lsn), last_lsn, .. } = progress else { return };
         self.unacknowledged.push_back(Unacknowledged {
             address,
             op_id,
@@ -194,10 +199,8 @@ impl Route {
                 self.held.push_front(held);
                 return;
             }
-            if let Some(first_lsn) = held.progress.first_lsn {
-                let Held { address, op_id, record_count, is_aside, .. } = held;
-                self.expect_durable(address, op_id, first_lsn, record_count, is_aside);
-            }
+            let Held { address, op_id, record_count, progress, is_aside, .. } = held;
+            self.expect_durable(address, op_id, record_count, progress, is_aside);
         }
     }
 

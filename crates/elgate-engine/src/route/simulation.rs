@@ -8,8 +8,9 @@ use crate::shard::Address;
 use crate::sink::Sink;
 use elgate_io::sim::{SimDriver, SimWorld};
 use elgate_io::{Completion, Driver, Op, Wait};
+use elgate_log::SourceSpan;
 use elgate_ring::LeftOver;
-use elgate_types::{Lsn, RouteName};
+use elgate_types::{Level, Lsn, RouteName};
 use std::path::Path;
 use std::time::Duration;
 
@@ -364,4 +365,30 @@ fn retention_leaves_what_a_ring_may_hand_over_again() {
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
     assert_eq!(lines, run.submitted, "lines in the file, of those submitted");
     run.assert_file_holds_each_line_once();
+}
+
+#[test]
+fn a_submission_logged_in_part_before_is_acknowledged_with_its_last_record() {
+    let mut run = Run::new(1);
+    let mut route = run.open();
+    let driver = run.world.driver();
+    let mut acks = Vec::new();
+    let lines = |run: &mut Run, count| {
+        run.submissions.push((run.submitted, count));
+        run.submitted += count;
+        run.submissions.len() - 1
+    };
+    // The first of its three records is in the log; another ring's come before the rest.
+    let begun = lines(&mut run, 3);
+    let first = SourceSpan { ring_id: 1, position: 0, first_lsn: Lsn(1), record_count: 1 };
+    let other = lines(&mut run, 2);
+    run.replay(&mut route, &driver, &mut acks, other);
+    route.replayed.insert((1, 0), first);
+    run.replay(&mut route, &driver, &mut acks, begun);
+    let last = Lsn(route.log.next_lsn().0 - 1);
+    assert_eq!(last, Lsn(4), "two of the other, two that were missing");
+    route.acknowledge_through(Lsn(3), Level::Durable, &mut acks);
+    assert_eq!(acks.len(), 1, "the other");
+    route.acknowledge_through(last, Level::Durable, &mut acks);
+    assert_eq!(acks.len(), 2);
 }
