@@ -153,6 +153,9 @@ struct OpenSegment {
 struct Limit {
     /// The last record that must be there, as far as anybody has said.
     promised: Lsn,
+    /// The last record whose absence is a loss. What a live writer has only written, it may write
+    /// again elsewhere.
+    durable: Lsn,
     /// Whether nothing beyond it may be served.
     is_live: bool,
     /// Sequence of the segment being written, and where its durable part ends.
@@ -301,7 +304,7 @@ impl LogReader {
         }
         let promised = if is_live { head.readable(&marks) } else { marks.durable };
         let active = (marks.active_sequence, marks.durable_end);
-        Limit { promised, is_live, active }
+        Limit { promised, durable: marks.durable, is_live, active }
     }
 }
 

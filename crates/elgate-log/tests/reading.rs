@@ -243,6 +243,26 @@ fn a_number_that_a_reader_is_done_with_is_not_given_out_again() {
 }
 
 #[test]
+fn what_a_live_writer_has_only_written_is_not_lost_before_it_should_be_durable() {
+    let mut rig = Rig::new(LogOptions { flush: FlushMode::None, ..small() });
+    for lsn in 1..=5 {
+        rig.append(10).expect("taken");
+        rig.until("the write", |rig| rig.writer.readable() == Lsn(lsn));
+    }
+    assert_eq!(rig.writer.durable(), Lsn::ZERO);
+    let segment = rig.segments()[0].clone();
+    let (third, ..) = batches(&rig.world, &segment)[2];
+    // As if it was just being written again elsewhere.
+    patch(&rig.world, &segment, third, &[0; 4_096]);
+    let mut reader = LogReader::open(rig.world.platform(), dir(), ReadFrom::Start).expect("opens");
+    assert_eq!(read_on(&mut reader), [Found::Records(1, 2)]);
+    rig.writer.flush();
+    rig.until_durable(Lsn(5));
+    let expected = [Found::Gap(3, 3, GapReason::Damaged), Found::Records(4, 5)];
+    assert_eq!(read_on(&mut reader), expected);
+}
+
+#[test]
 fn a_description_names_what_is_there() {
     let mut rig = Rig::new(small());
     for _ in 0..6 {

@@ -162,16 +162,16 @@ impl LogReader {
     /// `None`: look again.
     fn explain(&mut self, limit: Limit) -> Result<Option<ReadBatch>, ReadError> {
         let platform = self.platform.clone();
-        let is_promised = limit.promised >= self.position;
+        let is_durable = limit.durable >= self.position;
         let Some(open) = &mut self.open else { return self.nothing_open(limit) };
         let (index, offset, epoch) = (open.index, open.offset, open.epoch);
         let sequence = open.file.header.sequence;
         let path = open.file.path.clone();
         let mut next_used = self.catalog.next_used(&*platform, index)?;
-        if next_used.is_none() && is_promised && self.catalog.find_hidden(&*platform)? {
+        if next_used.is_none() && is_durable && self.catalog.find_hidden(&*platform)? {
             next_used = self.catalog.next_used(&*platform, index)?;
         }
-        if next_used.is_none() && !is_promised && self.known_end == Some((sequence, offset)) {
+        if next_used.is_none() && !is_durable && self.known_end == Some((sequence, offset)) {
             return Ok(Some(ReadBatch::CaughtUp));
         }
 
@@ -194,7 +194,7 @@ impl LogReader {
             return Ok(None);
         }
         let sealed = footer.map_or(Lsn::ZERO, |footer| Lsn(footer.next_lsn.0 - 1));
-        let known = limit.promised.max(after.states).max(sealed);
+        let known = limit.durable.max(after.states).max(sealed);
         let goes_on = next_used.is_some_and(|next| !self.catalog.begins_damaged(next));
         if !(known >= self.position || goes_on) {
             self.known_end = Some((sequence, offset));
@@ -229,14 +229,14 @@ impl LogReader {
     /// No segment begins at or before the position. `None`: look again.
     fn nothing_open(&mut self, limit: Limit) -> Result<Option<ReadBatch>, ReadError> {
         let nothing_begins = self.catalog.first_used(&*self.platform)?.is_none();
-        if !(nothing_begins && limit.promised >= self.position) {
+        if !(nothing_begins && limit.durable >= self.position) {
             return Ok(Some(ReadBatch::CaughtUp));
         }
         if self.catalog.find_hidden(&*self.platform)? {
             return Ok(None);
         }
         // Every segment that could hold it is gone or blank.
-        let (from, to) = (self.position, limit.promised);
+        let (from, to) = (self.position, limit.durable);
         Ok(Some(ReadBatch::Gap { from, to, reason: GapReason::Damaged }))
     }
 
