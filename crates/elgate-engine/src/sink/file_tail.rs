@@ -24,6 +24,8 @@ const PIECE_BYTES: usize = 1 << 20;
 /// How far behind a gap in the log the next record is looked for in the file. The cursor is saved
 /// every tenth of a second, so the gap cannot be larger than what is written in that time.
 const SEARCH_BYTES: usize = 16 << 20;
+/// Fewer zeros than this before the end of a block may belong to a record.
+const ZEROS_MIN: usize = 16;
 
 /// Where a file sink goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +136,7 @@ impl FileTail<'_> {
         self.cut(position.length)?;
         position.finding = Some(format!(
             "{left} bytes at its end were garbled by a power cut or a failed sync; they are kept \
-             in {}, and the records are written again",
+             in {}, and the records that the log has are written again",
             copy.display()
         ));
         Ok(position)
@@ -180,7 +182,7 @@ impl FileTail<'_> {
         while at < to {
             let end = (at + 1).next_multiple_of(BLOCK_BYTES as u64).min(to);
             let read = self.platform.read_at(self.file, at, &mut block[..(end - at) as usize])?;
-            if block[..read].iter().all(|byte| *byte == 0) {
+            if read >= ZEROS_MIN && block[..read].iter().all(|byte| *byte == 0) {
                 return Ok(at);
             }
             at = end;
@@ -459,5 +461,14 @@ mod tests {
         let copy = format!("/data/r/quarantine/file-14-{}", text.len());
         assert!(found.finding.is_some_and(|said| said.ends_with(&copy)));
         assert_eq!(world.file_bytes(Path::new(&copy)).expect("kept"), &text[14..]);
+
+        // One zero that happens to end a block, in a line of somebody's.
+        let mut text = b"one\ntwo\nthree\n".to_vec();
+        text.resize(BLOCK_BYTES - 1, b'x');
+        text.extend(b"\0x\n");
+        platform.set_size(&file, 8).expect("cuts");
+        platform.write_at(&file, 0, &text, true).expect("writes");
+        let from_block_end = Remembered { length: BLOCK_BYTES as u64 - 1, ..remembered };
+        assert_eq!(locate(&world, &file, from_block_end).length, text.len() as u64);
     }
 }
