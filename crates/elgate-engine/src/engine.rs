@@ -10,11 +10,12 @@ use crate::mode::Plan;
 use crate::open_route::Surroundings;
 use crate::shard::{Command, Mailbox, Reply, home};
 use crate::shard_io::ShardIo;
-use crate::start::{left_over, open_rings, start_shards};
+use crate::start::{open_rings, start_shards};
 use crate::status::{IoStatus, MemoryUse, RouteStatus, Status};
 use crate::topology::Topology;
 use crate::world::{OsWorld, ShardEnd, World};
 use elgate_io::File;
+use elgate_ring::LeftOver;
 use elgate_types::limits::RING_BYTES;
 use elgate_types::{ErrorCode, Monotonic, RouteName};
 use serde::Serialize;
@@ -104,7 +105,6 @@ impl Engine {
         let lock = lock_data_dir(&*world, &config.data_dir)?;
         let mut surroundings = Surroundings::new(Arc::clone(&platform), config, plan.mode);
         let intakes = open_rings(&world.ring_host(), config, plan.shards.len())?;
-        surroundings.left_over = left_over(&intakes);
         let spin = match plan.may_spin {
             true => Duration::from_micros(runtime.spin_us.into()),
             false => Duration::ZERO,
@@ -149,10 +149,12 @@ impl Engine {
         let mut state = self.state()?;
         let mut reload = Reload::default();
         let mut opened = Vec::new();
+        let adds = wanted.keys().any(|name| !state.routes.contains_key(name));
+        let left_over = if adds { self.left_over()? } else { LeftOver::new() };
         for (name, config) in wanted {
             match state.routes.get(name) {
                 None => {
-                    opened.push(self.surroundings.open(name, config)?);
+                    opened.push(self.surroundings.open(name, config, &left_over)?);
                     reload.added.push(name.clone());
                 }
                 Some(current) if current == config && !state.sinkless.contains(name) => {
@@ -191,6 +193,18 @@ impl Engine {
     /// As there, and `ConfigInvalid` for JSON that is not a set of routes.
     pub fn apply_routes_json(&self, json: &str) -> Result<Reload, EngineError> {
         self.apply_routes(&routes_from_json(json)?)
+    }
+
+    /// What the rings may hand over again, should this process die now or have followed one that did.
+    fn left_over(&self) -> Result<LeftOver, EngineError> {
+        let mut found = LeftOver::new();
+        for shard in 0..self.shards.len() {
+            for (route, rings) in self.ask_shard(shard, Command::LeftOver)? {
+                // A ring has one shard.
+                found.entry(route).or_default().extend(rings);
+            }
+        }
+        Ok(found)
     }
 
     fn exchange_sink(

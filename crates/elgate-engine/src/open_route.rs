@@ -30,8 +30,6 @@ pub(crate) struct Surroundings {
     pub(crate) files_root: PathBuf,
     /// Deliver nothing anywhere: records stay in the log.
     pub(crate) stub: bool,
-    /// What the rings held at the start.
-    pub(crate) left_over: LeftOver,
     /// What the device's probe says of small commits; the log's own default if it says nothing.
     pub(crate) small_writes_in_flight: Option<usize>,
 }
@@ -43,20 +41,21 @@ impl Surroundings {
             data_dir: config.data_dir.clone(),
             files_root: config.files.root.clone(),
             stub: mode == Mode::TestStub,
-            left_over: LeftOver::new(),
             small_writes_in_flight: None,
         }
     }
 
-    /// Opens a route: recovers its log, finds where its sink left off.
+    /// Opens a route: recovers its log, with what the rings may hand over again; finds where its
+    /// sink left off.
     pub(crate) fn open(
         &self,
         name: &RouteName,
         config: &RouteConfig,
+        left_over: &LeftOver,
     ) -> Result<Route, EngineError> {
         let directory = self.log_directory(name);
         let mut options = config.log_options(name);
-        if let Some(rings) = self.left_over.get(name.as_str()) {
+        if let Some(rings) = left_over.get(name.as_str()) {
             options.handed_over_again.clone_from(rings);
         }
         if let Some(count) = self.small_writes_in_flight {

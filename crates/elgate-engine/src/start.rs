@@ -7,7 +7,7 @@ use crate::shard::{Command, Intake, Mailbox, ShardOptions, ShardStart};
 use crate::shard_io::ShardIo;
 use crate::world::{ShardEnd, World};
 use elgate_io::File;
-use elgate_ring::{Consumer, Host, LeftOver, RingOptions};
+use elgate_ring::{Consumer, Host, RingOptions};
 use elgate_types::Monotonic;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
@@ -43,13 +43,6 @@ pub(crate) fn open_rings(
         intakes[0].push(open(index)?);
     }
     Ok(intakes)
-}
-
-/// What the rings hold that an earlier engine may have logged.
-pub(crate) fn left_over(intakes: &[Vec<Intake>]) -> LeftOver {
-    let mut found = LeftOver::new();
-    intakes.iter().flatten().for_each(|intake| intake.left_over(&mut found));
-    found
 }
 
 /// Where the shards are reached, and their ends.

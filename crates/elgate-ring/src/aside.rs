@@ -195,10 +195,10 @@ impl Aside {
         None
     }
 
-    /// Looks at what [`next_unread`](Self::next_unread) has not handed over yet.
-    pub(crate) fn each_unread(&self, body: &mut Vec<u8>, look: &mut dyn FnMut(&Copied, &[u8])) {
+    /// Looks at everything that is not done.
+    pub(crate) fn each_waiting(&self, body: &mut Vec<u8>, look: &mut dyn FnMut(&Copied, &[u8])) {
         let Some(file) = &self.file else { return };
-        for waiting in self.unread.iter().filter_map(|name| self.waiting.get(name)) {
+        for waiting in self.waiting.values() {
             let copied = file.read(waiting.at, body);
             if let Some(copied) = copied.filter(|copied| copied.sender == waiting.sender) {
                 look(&copied, body);

@@ -1,4 +1,4 @@
-//! What an earlier consumer has left unfinished, before any of it is taken.
+//! What a consumer that died now would leave unfinished: the next one will be handed it.
 
 use crate::aside::Copied;
 use crate::consumer::Consumer;
@@ -8,19 +8,19 @@ use crate::protocol::{self, Peek};
 use std::collections::BTreeMap;
 
 /// Of each route, by name, and each ring, by identity, the lowest position of a submission that
-/// will be handed over and may have been handed over before.
+/// may be handed over again.
 pub type LeftOver = BTreeMap<String, BTreeMap<u64, u64>>;
 
 impl Consumer {
-    /// Adds what an earlier consumer has not finished, in the ring's slots and set aside, to `found`.
-    /// Call it before the first [`pop`](Self::pop): what was sent later is no older.
+    /// Adds what is not finished, in the ring's slots and set aside, to `found`: taken by this
+    /// consumer or not yet. What is done counts too as long as older submissions keep its slots.
     pub fn left_over(&self, found: &mut LeftOver) {
         let mut body = Vec::new();
-        self.aside.each_unread(&mut body, &mut |Copied { sender, header, .. }, body| {
+        self.aside.each_waiting(&mut body, &mut |Copied { sender, header, .. }, body| {
             note(found, header, body, sender.ring_id, sender.position);
         });
         let end = self.head + SLOTS;
-        let mut position = self.read;
+        let mut position = self.head;
         while position < end {
             let run = match protocol::peek(&*self.ring, position) {
                 Peek::Committed { run, .. } | Peek::Aborted { run } => run,

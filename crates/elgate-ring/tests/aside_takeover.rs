@@ -156,7 +156,7 @@ fn what_was_taken_from_a_ring_that_is_given_up_survives_its_consumer() {
 }
 
 #[test]
-fn what_is_left_over_is_told_before_it_is_taken() {
+fn what_is_left_over_is_told_before_and_after_it_is_taken() {
     let fixture = Fixture::new();
     let mut consumer = fixture.consumer();
     let producer = fixture.producer();
@@ -169,10 +169,13 @@ fn what_is_left_over_is_told_before_it_is_taken() {
     finish(&mut consumer, &taken[..1]);
     finish(&mut consumer, &taken[4..]);
     let ring = consumer.ring_id();
+    let mut before = LeftOver::new();
+    consumer.left_over(&mut before);
     drop(consumer);
     let mut consumer = fixture.consumer();
     let mut found = LeftOver::new();
     consumer.left_over(&mut found);
+    assert_eq!(before, found);
     let lowest = |index: usize| [(ring, taken[index].position)].into();
     let expected = [("a", 2), ("b", 1), ("c", 4)];
     assert_eq!(found, expected.map(|(name, at)| (name.to_owned(), lowest(at))).into());

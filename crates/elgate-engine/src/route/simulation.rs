@@ -57,7 +57,6 @@ impl Run {
             data_dir: "/data".into(),
             files_root: "/out".into(),
             stub: false,
-            left_over: self.left_over.clone(),
             small_writes_in_flight: None,
         }
     }
@@ -65,7 +64,7 @@ impl Run {
     /// Opens the route, again if a fault got in the way.
     fn open(&self) -> Route {
         for _ in 0..50 {
-            match self.surroundings().open(&self.name, &self.config) {
+            match self.surroundings().open(&self.name, &self.config, &self.left_over) {
                 Ok(route) => return route,
                 Err(_) => self.world.process_crash(),
             }

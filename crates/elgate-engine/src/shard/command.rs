@@ -7,6 +7,7 @@ use crate::shard::Address;
 use crate::sink::Sink;
 use crate::status::{RouteStatus, ShardStatus};
 use elgate_io::Waker;
+use elgate_ring::LeftOver;
 use elgate_types::{Lsn, Monotonic, RouteName};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
@@ -32,6 +33,8 @@ impl std::fmt::Debug for Command {
 pub(crate) enum Command {
     /// Begin to take submissions: every route that the configuration names is there.
     StartIntake(Reply<()>),
+    /// Tell what the shard's rings may hand over again.
+    LeftOver(Reply<LeftOver>),
     /// Start serving a route.
     Install(Box<Route>, Reply<()>),
     /// Stop a route's sink and drop it; the log goes on. The answer is the last record that any sink

@@ -4,6 +4,7 @@ use super::stop::{StopPhase, Stopping, answer};
 use super::{Command, Foreign, Reply, Shard};
 use crate::error::EngineError;
 use crate::route::{Incoming, Route, Verdict};
+use elgate_ring::LeftOver;
 use elgate_types::{ErrorCode, Lsn, RouteName, mark};
 
 /// A change to a route that is answered once something has ended.
@@ -69,6 +70,11 @@ impl Shard {
             Command::Status(reply) => {
                 let routes = self.routes.iter().flatten().map(|route| route.status()).collect();
                 answer(&reply, Ok((self.status(now), routes)));
+            }
+            Command::LeftOver(reply) => {
+                let mut found = LeftOver::new();
+                self.intakes.iter().for_each(|intake| intake.left_over(&mut found));
+                answer(&reply, Ok(found));
             }
             Command::Stop { deadline, remove_rings, reply } => {
                 let phase = StopPhase::Draining;
