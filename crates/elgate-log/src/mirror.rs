@@ -78,7 +78,8 @@ fn make_directory(platform: &dyn Platform, mirror: &Path) -> Result<(), IoFault>
     platform.create_directories(mirror).at("create", mirror)
 }
 
-/// The twin at `path`, if its header is the segment's.
+/// The twin at `path`, if its header is the segment's; its name is durable then, for whoever made it
+/// may have died before.
 fn existing_twin(
     platform: &dyn Platform,
     path: &Path,
@@ -93,7 +94,13 @@ fn existing_twin(
     block.set_length(SEGMENT_HEADER_BYTES);
     let count = platform.read_at(&file, 0, &mut block).at("read", path)?;
     let is_whole = platform.size(&file).at("inspect", path)? == header.segment_bytes;
-    Ok((count == block.len() && is_whole && block[..] == header.encode()[..]).then_some(file))
+    if count < block.len() || !is_whole || block[..] != header.encode()[..] {
+        return Ok(None);
+    }
+    if let Some(mirror) = path.parent() {
+        platform.sync_directory(mirror).at("sync", mirror)?;
+    }
+    Ok(Some(file))
 }
 
 fn retired_file(
