@@ -266,7 +266,13 @@ impl FileTail<'_> {
                     continue;
                 }
                 if after_gap {
-                    position.length += self.distance_to(record.payload, position.length)?;
+                    let begin =
+                        position.length + self.distance_to(record.payload, position.length)?;
+                    if self.first_zero_block(position.length, begin)? < begin {
+                        // Nor do the lines of the lost records read.
+                        return Ok(Rest::Unknown);
+                    }
+                    position.length = begin;
                 }
                 let framed = record.payload.len() + usize::from(self.framing == Framing::Newline);
                 found.resize(framed, 0);
@@ -470,5 +476,20 @@ mod tests {
         platform.write_at(&file, 0, &text, true).expect("writes");
         let from_block_end = Remembered { length: BLOCK_BYTES as u64 - 1, ..remembered };
         assert_eq!(locate(&world, &file, from_block_end).length, text.len() as u64);
+
+        // A record that the log has stands behind them: it is written again.
+        let mut text = b"one\ntw".to_vec();
+        text.resize(BLOCK_BYTES * 2, 0);
+        text.extend(b"o\nthree\n");
+        world.rot(&segment, at as u64, 1).expect("heals");
+        let two = bytes.windows(3).position(|bytes| bytes == b"two").expect("it is there");
+        world.rot(&segment, two as u64, 1).expect("rots");
+        platform.set_size(&file, 0).expect("cuts");
+        platform.write_at(&file, 0, &text, true).expect("writes");
+        let behind_one = Remembered { lsn: Lsn(1), length: 4, ..remembered };
+        let found = locate(&world, &file, behind_one);
+        assert_eq!((found.delivered, found.length), (Lsn(2), 4));
+        let copy = format!("/data/r/quarantine/file-4-{}", text.len());
+        assert_eq!(world.file_bytes(Path::new(&copy)).expect("kept"), &text[4..]);
     }
 }
