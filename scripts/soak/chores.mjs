@@ -16,6 +16,8 @@ const CHORE_SECONDS_MAX = 900;
 const FAULTS = Object.keys(CASES).filter((name) => !/^(power-cut|rot)/.test(name));
 const SIMULATION_SECONDS = 20;
 const SIMULATION_SEEDS_FIRST = 100;
+/** Seeds from here on have mirrors. */
+const MIRRORED_SEEDS = 2 ** 32;
 
 let current;
 
@@ -109,10 +111,12 @@ async function simulation() {
   if (!built.ok) return { name, perform: async () => skip(`crates/elgate-sim does not build: ${built.reason}`) };
   let from = nextSimulationSeed();
   let seeds = SIMULATION_SEEDS_FIRST;
+  let turn = 0;
   return {
     name,
     async perform() {
-      const args = ['--seeds', String(seeds), '--from', String(from), '--json'];
+      const offset = turn++ % 2 ? MIRRORED_SEEDS : 0;
+      const args = ['--seeds', String(seeds), '--from', String(from + offset), '--json'];
       const begin = process.hrtime.bigint();
       const { code, signal, stdout, stderr } = await start(join(targetDir(), 'release/elgate-sim'), args);
       if (code !== 0) {
@@ -122,7 +126,7 @@ async function simulation() {
           ? `cargo run -p elgate-sim -- --seed ${broken[1]} --story`
           : `elgate-sim ${args.join(' ')}`;
         // The next turn begins behind it, for it would only fail again.
-        if (broken) from = Number(broken[1]) + 1;
+        if (broken) from = Number(broken[1]) - offset + 1;
         return { phases: [], failed: [{ story: `${name}: ${story}`, command: again }], isComplete: signal === null };
       }
       const result = JSON.parse(stdout);

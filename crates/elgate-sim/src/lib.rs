@@ -40,3 +40,4 @@ mod twins;
 pub use report::{Failure, Report};
 pub use simulation::run;
 pub use sweep::sweep;
+pub use twins::MIRRORED;

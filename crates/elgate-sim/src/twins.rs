@@ -1,7 +1,7 @@
 //! The second device: which routes have a mirror there, what is done to it, and what an operator
 //! does about damage with `elgate fsck --repair`.
 //!
-//! Chance of its own, so that a seed without a mirror is what it would be without this file.
+//! Seeds from [`MIRRORED`] on have it; the others are what they would be without this file.
 
 use crate::dice::Dice;
 use crate::scenario::Scenario;
@@ -17,10 +17,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const DEVICE: &str = "/twin";
 pub(crate) const MIRRORS: &str = "/twin/logs";
 
-/// Seeds in a thousand that have a second device.
-const PER_MILLE: u64 = 300;
-/// Seeds have mirrors only where this variable is set: see docs/internals/simulation.md.
-const ASKED_FOR: &str = "ELGATE_SIM_MIRRORS";
+/// Seeds from here on have a second device.
+pub const MIRRORED: u64 = 1 << 32;
 
 /// What a seed decides about mirrors.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ struct Perils {
 impl Twins {
     pub(crate) fn new(seed: u64, scenario: &mut Scenario) -> Self {
         let mut dice = Dice::new(seed ^ 0x7477_696e_7477_696e);
-        let is_used = dice.of(PER_MILLE) && std::env::var_os(ASKED_FOR).is_some();
+        let is_used = seed >= MIRRORED;
         let mut rate = |chance: u64, most: u64| match is_used && dice.of(chance) {
             true => dice.between(1, most),
             false => 0,

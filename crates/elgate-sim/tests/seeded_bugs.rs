@@ -1,6 +1,7 @@
 //! Is the suite blind? Known defects are switched on, one at a time, each in a process of its own,
 //! and must be noticed within a bounded number of seeds; without any, the same seeds are clean.
 
+use elgate_sim::MIRRORED;
 use elgate_types::seeded_bug;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,16 +16,13 @@ const RARE_SEEDS: u64 = 100;
 fn sweep(bug: &str) -> Output {
     match RARE.iter().find(|(rare, _)| *rare == bug) {
         Some((_, from)) => sweep_seeds(bug, *from, RARE_SEEDS),
+        None if bug.contains("mirror") => sweep_seeds(bug, MIRRORED, SEEDS),
         None => sweep_seeds(bug, 0, SEEDS),
     }
 }
 
 fn sweep_seeds(bug: &str, from: u64, seeds: u64) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_elgate-sim"));
-    if bug.contains("mirror") {
-        command.env("ELGATE_SIM_MIRRORS", "1");
-    }
-    command
+    Command::new(env!("CARGO_BIN_EXE_elgate-sim"))
         .args(["--from", &from.to_string(), "--seeds", &seeds.to_string(), "--threads", "1"])
         .env("ELGATE_SEEDED_BUG", bug)
         .env("RUST_BACKTRACE", "0")

@@ -3,9 +3,11 @@
 //!
 //! `ELGATE_SEED=<n>` runs one seed, `ELGATE_SEEDS=<count>` another number of them.
 
-use elgate_sim::{Report, run, sweep};
+use elgate_sim::{MIRRORED, Report, run, sweep};
 
 const SEEDS: u64 = 2_000;
+/// And of those with a second device.
+const MIRRORED_SEEDS: u64 = 600;
 const THREADS: usize = 2;
 
 /// What the seeds must have been through together. A suite that does not get there has shown
@@ -41,6 +43,23 @@ const MARKS: &[&str] = &[
     "sink.http.refused",
     "sink.http.retry",
     "sink.http.stopped",
+];
+
+/// And those with a second device.
+const MIRROR_MARKS: &[&str] = &[
+    "fsck.died",
+    "fsck.repaired",
+    "log.mirror_behind",
+    "log.mirror_caught_up",
+    "log.mirror_entered",
+    "log.mirror_joined",
+    "log.mirror_left",
+    "twin.changed",
+    "twin.checked_after_power_cut",
+    "twin.checked_at_rest",
+    "twin.own_copy_damaged",
+    "twin.pulled",
+    "twin.replaced",
 ];
 
 /// Faults that must have struck.
@@ -92,11 +111,31 @@ fn every_invariant_holds() {
     }
 }
 
+#[test]
+fn every_invariant_holds_with_mirrors() {
+    if number("ELGATE_SEED").is_some() {
+        // The one that was asked for runs above.
+        return;
+    }
+    let seeds = number("ELGATE_SEEDS").unwrap_or(MIRRORED_SEEDS);
+    let report = sweep(MIRRORED, seeds, THREADS).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{report}");
+    if seeds >= MIRRORED_SEEDS {
+        let marks = missing_marks(MIRROR_MARKS, &report);
+        assert!(marks.is_empty(), "never happened: {marks:?}\n{report}");
+    }
+}
+
+fn missing(names: &[&'static str], found: &dyn Fn(&str) -> u64) -> Vec<&'static str> {
+    names.iter().filter(|name| found(name) == 0).copied().collect()
+}
+
+fn missing_marks(names: &[&'static str], report: &Report) -> Vec<&'static str> {
+    missing(names, &|name| report.marks.get(name).copied().unwrap_or(0))
+}
+
 fn assert_measured(report: &Report) {
-    let missing = |names: &[&'static str], found: &dyn Fn(&str) -> u64| -> Vec<&'static str> {
-        names.iter().filter(|name| found(name) == 0).copied().collect()
-    };
-    let marks = missing(MARKS, &|name| report.marks.get(name).copied().unwrap_or(0));
+    let marks = missing_marks(MARKS, report);
     let faults = missing(FAULTS, &|name| report.faults.get(name).copied().unwrap_or(0));
     assert!(
         marks.is_empty() && faults.is_empty(),
