@@ -96,7 +96,11 @@ impl Check<'_> {
                 self.leftover(&mut here, "what an abandoned write has left")?;
                 break;
             } else {
-                let later = self.find_later(here.pair, here.at, next, position.epoch)?;
+                let mut later = self.find_later(here.pair, here.at, next, position.epoch)?;
+                if later.is_some_and(|(at, it)| at == here.at && it.first_lsn == next) {
+                    // That has just been refused.
+                    later = self.find_later(here.pair, here.at + BLOCK, next, position.epoch)?;
+                }
                 let is_last = matches!(ceiling, Ceiling::Last(_));
                 let later = later.filter(|(_, it)| is_last || it.first_lsn < ceiling.lsn());
                 let Some((offset, header)) = later else {
