@@ -60,10 +60,15 @@ impl Check<'_> {
             None => Ok(Judged::Bad),
         };
         let (first, second) = (judge(&mut here.pair.here)?, judge(&mut here.pair.there)?);
+        let own_counts_first = match (&first, &second) {
+            // A batch without records that landed where one with records was: their LSN is the same.
+            (Judged::Whole(own), Judged::Whole(theirs)) => {
+                own.record_count > 0 || theirs.record_count == 0
+            }
+            (first, _) => matches!(first, Judged::Whole(_)),
+        };
         let may_repair = match &second {
-            Judged::Whole(header) | Judged::Mended(header, _)
-                if !matches!(first, Judged::Whole(_)) =>
-            {
+            Judged::Whole(header) | Judged::Mended(header, _) if !own_counts_first => {
                 // What was promised to nobody may be such an attempt, too.
                 here.pair.twin_is_complete
                     || here.pair.here.is_none()
@@ -72,7 +77,9 @@ impl Check<'_> {
             _ => false,
         };
         let source = if may_repair { &second } else { &Judged::Bad };
-        let (header, right) = match (&first, source) {
+        let own =
+            if may_repair && matches!(first, Judged::Whole(_)) { &Judged::Bad } else { &first };
+        let (header, right) = match (own, source) {
             (Judged::Whole(header), _) => {
                 (*header, self.bytes_of(&mut here.pair.here, at, header)?)
             }
@@ -214,6 +221,9 @@ fn explain(judged: &Judged, right: &[u8]) -> (FindingKind, String) {
                 .collect();
             let more = if flips.len() > 8 { ", ..." } else { "" };
             (FindingKind::FlippedBits, format!("flipped in the batch: {}{more}", list.join(", ")))
+        }
+        Judged::Whole(_) => {
+            (FindingKind::Batch, "another batch stands where the other copy has it".to_owned())
         }
         _ => (FindingKind::Batch, "the batch does not validate; the other copy's does".to_owned()),
     }
