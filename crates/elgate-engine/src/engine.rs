@@ -1,9 +1,9 @@
-//! The engine: starts the shards, changes their routes, stops them.
+//! The engine: starts the shards, asks them, stops them. Changing routes is in `reload.rs`.
 //!
 //! Every call here blocks its caller for as long as the work takes, never a shard. Calls may come
 //! from any thread; changes are made one at a time.
 
-use crate::config::{EngineConfig, RouteConfig, check_mirrors, routes_from_json};
+use crate::config::{EngineConfig, RouteConfig};
 use crate::error::EngineError;
 use crate::lock::lock_data_dir;
 use crate::mode::Plan;
@@ -15,7 +15,6 @@ use crate::status::{IoStatus, MemoryUse, RouteStatus, Status};
 use crate::topology::Topology;
 use crate::world::{OsWorld, ShardEnd, World};
 use elgate_io::File;
-use elgate_ring::LeftOver;
 use elgate_types::limits::RING_BYTES;
 use elgate_types::{ErrorCode, Monotonic, RouteName};
 use serde::Serialize;
@@ -36,38 +35,27 @@ pub struct Engine {
     world: Arc<dyn World>,
     plan: Plan,
     topology: Topology,
-    surroundings: Surroundings,
+    pub(crate) surroundings: Arc<Surroundings>,
     ring_path: PathBuf,
     remove_ring_on_close: bool,
     started: Monotonic,
     io: Option<IoStatus>,
     /// One per shard.
-    shards: Vec<Mailbox>,
+    pub(crate) shards: Vec<Mailbox>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct State {
-    routes: BTreeMap<RouteName, RouteConfig>,
+pub(crate) struct State {
+    pub(crate) routes: BTreeMap<RouteName, RouteConfig>,
+    /// Routes that could not be opened, as far as is known: a shard may have opened one since.
+    pub(crate) failed: BTreeSet<RouteName>,
     /// Routes whose sink could not be exchanged, so that they may have none. The next reload mends
     /// them, even if it changes nothing.
-    sinkless: BTreeSet<RouteName>,
+    pub(crate) sinkless: BTreeSet<RouteName>,
     running: Vec<Box<dyn ShardEnd>>,
     /// The lock on the data directory, while this engine owns it.
     lock: Option<File>,
-}
-
-/// What a reload changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Reload {
-    /// Routes that are new.
-    pub added: Vec<RouteName>,
-    /// Routes that are gone; their logs stay on disk.
-    pub removed: Vec<RouteName>,
-    /// Routes with other settings.
-    pub changed: Vec<RouteName>,
-    /// Routes left alone.
-    pub unchanged: Vec<RouteName>,
 }
 
 /// How closing went.
@@ -81,12 +69,13 @@ pub struct Closed {
 
 impl Engine {
     /// Starts an engine: locks the data directory, opens the rings and every route, and runs the
-    /// shards.
+    /// shards. A route that cannot be opened keeps no other from running: it is tried again, and
+    /// its status says why.
     ///
     /// # Errors
-    /// `ConfigInvalid`, `InUse` (another engine has the data directory or the ring),
-    /// `PermissionDenied`, `RingIncompatible`, `LogCorrupt`, `Io`: each names what and the way
-    /// out. On error nothing keeps running.
+    /// `ConfigInvalid`, `PathOutsideRoot`, `InUse` (another engine has the data directory or the
+    /// ring), `PermissionDenied`, `RingIncompatible`, `Io`: each names what and the way out. On
+    /// error nothing keeps running.
     pub fn open(config: &EngineConfig) -> Result<Self, EngineError> {
         Self::open_in(Arc::new(OsWorld), config)
     }
@@ -115,7 +104,7 @@ impl Engine {
         let engine = Self {
             world,
             topology,
-            surroundings,
+            surroundings: Arc::new(surroundings),
             ring_path: config.ring.path.clone(),
             remove_ring_on_close: config.ring.remove_on_close,
             started: platform.now(),
@@ -124,6 +113,7 @@ impl Engine {
             plan,
             state: Mutex::new(State {
                 routes: BTreeMap::new(),
+                failed: BTreeSet::new(),
                 sinkless: BTreeSet::new(),
                 running,
                 lock: Some(lock),
@@ -133,103 +123,6 @@ impl Engine {
         engine.apply_routes(&config.routes)?;
         engine.start_intake()?;
         Ok(engine)
-    }
-
-    /// Replaces the set of routes: all or nothing as far as opening goes. Routes that do not
-    /// change are not touched; a changed route goes on appending while its sink is exchanged.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open). When a new or changed route cannot be opened, the routes stay as
-    /// they were.
-    pub fn apply_routes(
-        &self,
-        wanted: &BTreeMap<RouteName, RouteConfig>,
-    ) -> Result<Reload, EngineError> {
-        check_mirrors(&self.surroundings.data_dir, wanted)?;
-        let mut state = self.state()?;
-        let mut reload = Reload::default();
-        let mut opened = Vec::new();
-        let adds = wanted.keys().any(|name| !state.routes.contains_key(name));
-        let left_over = if adds { self.left_over()? } else { LeftOver::new() };
-        for (name, config) in wanted {
-            match state.routes.get(name) {
-                None => {
-                    opened.push(self.surroundings.open(name, config, &left_over)?);
-                    reload.added.push(name.clone());
-                }
-                Some(current) if current == config && !state.sinkless.contains(name) => {
-                    reload.unchanged.push(name.clone())
-                }
-                Some(current) => {
-                    self.surroundings.check(name, current, config)?;
-                    reload.changed.push(name.clone());
-                }
-            }
-        }
-        reload.removed =
-            state.routes.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        for name in &reload.removed {
-            let removed = self.ask(name, |reply| Command::Remove(name.clone(), reply));
-            // Whatever the answer is: from the question on, the shard serves it no more.
-            state.routes.remove(name);
-            state.sinkless.remove(name);
-            removed?;
-        }
-        for name in &reload.changed {
-            self.exchange_sink(&mut state, name, &wanted[name])?;
-        }
-        for route in opened {
-            let name = route.name.clone();
-            let config = route.config.clone();
-            self.ask(&name, |reply| Command::Install(Box::new(route), reply))?;
-            state.routes.insert(name, config);
-        }
-        Ok(reload)
-    }
-
-    /// [`apply_routes`](Self::apply_routes) from JSON.
-    ///
-    /// # Errors
-    /// As there, and `ConfigInvalid` for JSON that is not a set of routes.
-    pub fn apply_routes_json(&self, json: &str) -> Result<Reload, EngineError> {
-        self.apply_routes(&routes_from_json(json)?)
-    }
-
-    /// What the rings may hand over again, should this process die now or have followed one that did.
-    fn left_over(&self) -> Result<LeftOver, EngineError> {
-        let mut found = LeftOver::new();
-        for shard in 0..self.shards.len() {
-            for (route, rings) in self.ask_shard(shard, Command::LeftOver)? {
-                // A ring has one shard.
-                found.entry(route).or_default().extend(rings);
-            }
-        }
-        Ok(found)
-    }
-
-    fn exchange_sink(
-        &self,
-        state: &mut State,
-        name: &RouteName,
-        config: &RouteConfig,
-    ) -> Result<(), EngineError> {
-        state.sinkless.insert(name.clone());
-        let taken = self.ask(name, |reply| Command::RetireSink(name.clone(), reply))?;
-        let status = self.route_status(name)?;
-        let install = |config: &RouteConfig| {
-            let sink = self.surroundings.open_sink(name, config, status.durable_lsn, taken)?;
-            let parts = Box::new((sink, config.clone()));
-            self.ask(name, |reply| Command::InstallSink(name.clone(), parts, reply))
-        };
-        let installed = install(config);
-        if installed.is_ok() {
-            state.routes.insert(name.clone(), config.clone());
-        }
-        // What ran before still can, unless whatever is in the way of one is in the way of both.
-        if installed.is_ok() || install(&state.routes[name]).is_ok() {
-            state.sinkless.remove(name);
-        }
-        installed
     }
 
     /// Stops delivering a route's records; they are still taken and kept.
@@ -342,7 +235,7 @@ impl Engine {
         Ok(closed)
     }
 
-    fn state(&self) -> Result<MutexGuard<'_, State>, EngineError> {
+    pub(crate) fn state(&self) -> Result<MutexGuard<'_, State>, EngineError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.lock.is_none() {
             return Err(EngineError::new(ErrorCode::Closed, "the engine was closed"));
@@ -354,15 +247,8 @@ impl Engine {
         (0..self.shards.len()).try_for_each(|shard| self.ask_shard(shard, Command::StartIntake))
     }
 
-    fn route_status(&self, name: &RouteName) -> Result<RouteStatus, EngineError> {
-        let (_, routes) = self.ask_shard(home(name, self.shards.len()), Command::Status)?;
-        routes.into_iter().find(|route| route.name == *name).ok_or_else(|| {
-            EngineError::new(ErrorCode::RouteUnknown, format!("there is no route {name}"))
-        })
-    }
-
     /// Asks the shard that serves a route.
-    fn ask<T>(
+    pub(crate) fn ask<T>(
         &self,
         name: &RouteName,
         command: impl FnOnce(Reply<T>) -> Command,
@@ -370,7 +256,7 @@ impl Engine {
         self.ask_shard(home(name, self.shards.len()), command)
     }
 
-    fn ask_shard<T>(
+    pub(crate) fn ask_shard<T>(
         &self,
         shard: usize,
         command: impl FnOnce(Reply<T>) -> Command,

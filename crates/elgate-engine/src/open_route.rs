@@ -15,7 +15,7 @@ use elgate_log::{Cursor, LogReader, ReadFrom};
 use elgate_net::{ClientOptions, HttpClient, Origin, RetryPolicy};
 use elgate_ring::LeftOver;
 use elgate_types::{ErrorCode, Lsn, RouteName, mark};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,30 +112,55 @@ impl Surroundings {
         }
     }
 
-    /// Finds out whether a changed route could be opened, without disturbing the one that runs.
-    pub(crate) fn check(
+    /// Refuses settings that can work nowhere, whatever is on the disk.
+    pub(crate) fn check_settings(
+        &self,
+        name: &RouteName,
+        config: &RouteConfig,
+    ) -> Result<(), EngineError> {
+        match config.sink {
+            SinkKind::File => {
+                let path = config.path.as_deref().unwrap_or(Path::new(""));
+                let is_inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+                match path.components().all(is_inside) {
+                    true => Ok(()),
+                    false => Err(self.outside_root(name, path)),
+                }
+            }
+            SinkKind::Http => http_encoder(name, config).map(drop),
+            SinkKind::None => Ok(()),
+        }
+    }
+
+    /// Refuses what cannot change while a route runs.
+    pub(crate) fn check_change(
         &self,
         name: &RouteName,
         current: &RouteConfig,
         config: &RouteConfig,
     ) -> Result<(), EngineError> {
-        if config.flush != current.flush {
-            return Err(EngineError::config(format!(
-                "routes.{name}.flush: cannot change while the route runs. Remove the route, \
+        let refuse = |setting: &str| {
+            Err(EngineError::config(format!(
+                "routes.{name}.{setting}: cannot change while the route runs. Remove the route, \
                  reload, and add it again, or restart: its log and cursor are kept"
-            )));
+            )))
+        };
+        match () {
+            () if config.flush != current.flush => refuse("flush"),
+            () if config.mirror != current.mirror => refuse("mirror"),
+            () => Ok(()),
         }
-        if config.mirror != current.mirror {
-            return Err(EngineError::config(format!(
-                "routes.{name}.mirror: cannot change while the route runs. Remove the route, \
-                 reload, and add it again, or restart: its log and cursor are kept"
-            )));
-        }
+    }
+
+    /// Finds out whether a changed sink could be opened, without disturbing the one that runs.
+    pub(crate) fn check_sink(
+        &self,
+        name: &RouteName,
+        config: &RouteConfig,
+    ) -> Result<(), EngineError> {
         match config.sink {
-            _ if self.stub => Ok(()),
-            SinkKind::None => Ok(()),
-            SinkKind::File => self.open_file(name, config).map(drop),
-            SinkKind::Http => http_encoder(name, config).map(drop),
+            SinkKind::File if !self.stub => self.open_file(name, config).map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -238,22 +263,26 @@ impl Surroundings {
         relative: &Path,
         error: &std::io::Error,
     ) -> EngineError {
-        let root = self.files_root.display();
-        let shown = relative.display();
         match error.raw_os_error() {
-            Some(libc::EXDEV | libc::ELOOP) => EngineError::new(
-                ErrorCode::PathOutsideRoot,
-                format!(
-                    "routes.{name}.path: {shown} leads out of the sink root {root}. {}",
-                    ErrorCode::PathOutsideRoot.row().advice
-                ),
-            ),
+            Some(libc::EXDEV | libc::ELOOP) => self.outside_root(name, relative),
             _ => EngineError::io(
                 &format!("open the file of route {name}:"),
                 &self.files_root.join(relative),
                 error,
             ),
         }
+    }
+
+    fn outside_root(&self, name: &RouteName, path: &Path) -> EngineError {
+        EngineError::new(
+            ErrorCode::PathOutsideRoot,
+            format!(
+                "routes.{name}.path: {} leads out of the sink root {}. {}",
+                path.display(),
+                self.files_root.display(),
+                ErrorCode::PathOutsideRoot.row().advice
+            ),
+        )
     }
 
     fn open_http_sink(

@@ -348,6 +348,12 @@ impl Route {
         self.sink.is_none()
     }
 
+    /// Whether everything that a sink was given can be read again, as the next one may have to: not
+    /// while the log writes again what a failing device has not kept.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.taken <= self.log.readable()
+    }
+
     /// Goes on with another sink and configuration.
     pub(crate) fn install_sink(&mut self, sink: Sink, config: RouteConfig) {
         self.dirty = true;

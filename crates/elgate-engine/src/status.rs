@@ -123,6 +123,8 @@ pub enum RouteState {
     Stopped,
     /// Not taking: the log cannot be written.
     Parked,
+    /// Not taking: the log or the sink could not be opened. It is tried again.
+    Failed,
 }
 
 /// The last thing that went wrong.
@@ -137,7 +139,7 @@ pub struct LastError {
     pub message: String,
 }
 
-fn code_name<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn code_name<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(code.row().name)
 }
 
@@ -151,7 +153,7 @@ pub struct MirrorStatus {
 }
 
 /// A histogram, as Prometheus wants it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Buckets {
     /// Values up to each bound: cumulative.
     pub buckets: Vec<(f64, u64)>,
@@ -202,4 +204,41 @@ pub struct RouteStatus {
     pub last_error: Option<LastError>,
     /// The last damage found in the log since the engine was opened.
     pub damage: Option<LastError>,
+}
+
+impl RouteStatus {
+    /// Of a route whose log nobody has looked into.
+    pub(crate) fn blank(name: RouteName, sink: &'static str, state: RouteState) -> Self {
+        Self {
+            name,
+            sink,
+            state,
+            first_lsn: Lsn::ZERO,
+            durable_lsn: Lsn::ZERO,
+            next_lsn: Lsn::ZERO,
+            delivered_lsn: Lsn::ZERO,
+            lag_records: 0,
+            lost_records: 0,
+            wal_bytes: 0,
+            wal_segments: 0,
+            memory_bytes: 0,
+            appended_records_total: 0,
+            appended_bytes_total: 0,
+            delivered_records_total: 0,
+            delivered_bytes_total: 0,
+            retries_total: 0,
+            refused_total: 0,
+            batches_total: 0,
+            written_bytes_total: 0,
+            write_ms: Buckets::default(),
+            fsync_records: Buckets::default(),
+            disk_busy_seconds_total: 0.0,
+            writes_in_flight: 0,
+            backlog_bytes: 0,
+            abandoned_segments_total: 0,
+            mirror: None,
+            last_error: None,
+            damage: None,
+        }
+    }
 }

@@ -8,10 +8,12 @@ use crate::report::{Failure, Report};
 use crate::stage::{Actor, Stage, on_stage, set_stage};
 use crate::{twin_check, twins};
 use elgate_engine::{
-    Engine, EngineConfig, EngineError, FilesConfig, Mode, RingConfig, RuntimeConfig,
+    Engine, EngineConfig, EngineError, FilesConfig, Mode, RingConfig, RouteConfig, RouteState,
+    RuntimeConfig,
 };
 use elgate_io::sim::FaultPlan;
-use elgate_types::ErrorCode;
+use elgate_types::{ErrorCode, RouteName};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -374,6 +376,7 @@ impl Simulation {
                 continue;
             };
             ledger.routes[index].durable = ledger.routes[index].durable.max(found.durable_lsn);
+            at_rest &= found.state != RouteState::Failed;
             let keeps = found.sink == "none";
             at_rest &= found.lag_records == 0 || keeps;
             at_rest &= found.durable_lsn.next() == found.next_lsn;
@@ -408,7 +411,16 @@ impl Simulation {
         }
         let routes = self.config().routes;
         self.stage.mark("engine.reloaded");
-        self.ask(|engine| engine.apply_routes(&routes)).map(drop)
+        self.apply(&routes)
+    }
+
+    /// Asks for these routes; the first thing that did not work is an error.
+    fn apply(&mut self, routes: &BTreeMap<RouteName, RouteConfig>) -> Result<(), EngineError> {
+        let reload = self.ask(|engine| engine.apply_routes(routes))?;
+        match reload.failed.into_iter().next() {
+            Some(failure) => Err(EngineError::new(failure.code, failure.message)),
+            None => Ok(()),
+        }
     }
 
     fn remove_and_add(&mut self, route: usize) -> Result<(), EngineError> {
@@ -417,7 +429,7 @@ impl Simulation {
         routes.remove(&name);
         self.stage.ledger.borrow_mut().routes[route].has_refused = true;
         self.stage.mark("engine.route_removed");
-        self.ask(|engine| engine.apply_routes(&routes))?;
+        self.apply(&routes)?;
         if self.stage.has_abandoned() {
             // A parked log is dropped with what it had not written again.
             self.stage.ledger.borrow_mut().forget_unsynced();
@@ -427,7 +439,7 @@ impl Simulation {
         }
         twins::perhaps_change(&self.stage, route);
         let routes = self.config().routes;
-        self.ask(|engine| engine.apply_routes(&routes)).map(drop)
+        self.apply(&routes)
     }
 
     /// Stops the engine in good order, and starts another one later, perhaps with another number of
@@ -473,7 +485,7 @@ impl Simulation {
                 self.open_engine(false);
             }
             let routes = self.config().routes;
-            if self.engine.is_some() && self.ask(|engine| engine.apply_routes(&routes)).is_ok() {
+            if self.engine.is_some() && self.apply(&routes).is_ok() {
                 break;
             }
             if !self.is_well() || attempt + 1 == OPEN_ATTEMPTS_MAX {

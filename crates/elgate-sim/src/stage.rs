@@ -138,6 +138,10 @@ impl Stage {
 
     fn marked(&self, name: &'static str) {
         self.mark(name);
+        if name == "route.open_failed" {
+            // A sync may have failed at that, and the kernel dropped what was only accepted.
+            self.ledger.borrow_mut().forget_unsynced();
+        }
         let countdown = |left: &Cell<Option<u64>>| match left.get() {
             Some(0) => {
                 left.set(None);

@@ -315,6 +315,53 @@ fn a_cursor_never_counts_part_of_a_record() {
     run.assert_file_holds_each_line_once();
 }
 
+/// In flush mode `none` a sink is given what is only written, and a failed sync has that written
+/// again: meanwhile another sink could not compare what its file holds.
+#[test]
+fn a_route_is_unsettled_while_its_log_writes_again_what_was_delivered() {
+    let mut run = Run::new(7);
+    run.config.flush = elgate_types::FlushMode::None;
+    let mut route = run.open();
+    let mut driver = run.world.driver();
+    let mut acks = Vec::new();
+    run.submit(&mut route, &driver, &mut acks);
+    let (mut fails, mut is_held, mut held) = (false, false, Vec::new());
+    for turn in 0..1_000 {
+        if turn == 500 {
+            assert!(route.is_drained() && route.is_settled(), "{:?}", route.status());
+            let (done, _) = std::sync::mpsc::sync_channel(1);
+            route.flush(done);
+            fails = true;
+        }
+        route.pump(
+            driver.now(),
+            driver.wall_time(),
+            &mut |part, token, op| match op {
+                Op::Write { .. } if part == Part::Log && is_held => held.push((token, op)),
+                op => driver.submit(number(part, token), op),
+            },
+            &mut acks,
+        );
+        turn_over(&mut route, &mut driver, |part, _, completion| {
+            if part == Part::Log && fails && !is_held {
+                (fails, is_held) = (false, true);
+                completion.result = Err(std::io::Error::from_raw_os_error(5));
+            }
+        });
+    }
+    assert!(is_held && !route.is_settled(), "{:?}", route.status());
+    for (token, op) in held.drain(..) {
+        driver.submit(number(Part::Log, token), op);
+    }
+    for _ in 0..500 {
+        let (now, wall) = (driver.now(), driver.wall_time());
+        let mut submit = |part, token, op| driver.submit(number(part, token), op);
+        route.pump(now, wall, &mut submit, &mut acks);
+        turn_over(&mut route, &mut driver, |_, _, _| ());
+    }
+    assert!(route.is_settled(), "{:?}", route.status());
+}
+
 /// What a ring still holds is handed over again by whoever takes the ring on. That it is in the log
 /// already is known by the log alone, so retention leaves it there.
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::config::RouteConfig;
 use crate::error::EngineError;
+use crate::failed_route::FailedRoute;
 use crate::route::{Acknowledgement, Route};
 use crate::shard::Address;
 use crate::sink::Sink;
@@ -37,8 +38,13 @@ pub(crate) enum Command {
     LeftOver(Reply<LeftOver>),
     /// Start serving a route.
     Install(Box<Route>, Reply<()>),
+    /// Keep what is sent to a route that could not be opened, and try again.
+    InstallFailed(Box<FailedRoute>, Reply<()>),
+    /// Try again now to open a route, with this configuration. The answer is what it runs with,
+    /// which is another one if it has been opened already.
+    Reopen(RouteName, Box<RouteConfig>, Reply<RouteConfig>),
     /// Stop a route's sink and drop it; the log goes on. The answer is the last record that any sink
-    /// was given.
+    /// was given; `LogUnavailable` if the next one could not find its place now: the sink stays.
     RetireSink(RouteName, Reply<Lsn>),
     /// Give a route without a sink a new one.
     InstallSink(RouteName, Box<(Sink, RouteConfig)>, Reply<()>),

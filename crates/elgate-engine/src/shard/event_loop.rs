@@ -9,6 +9,7 @@
 //! No system call per record: slots are polled in shared memory, operations are handed to the
 //! kernel once per turn, and acknowledgements are written to shared memory.
 
+use super::failed::FailedRoutes;
 use super::obey::Closing;
 use super::passed_on::PassedOn;
 use super::pressure::ASIDE_AGAIN_AFTER;
@@ -43,6 +44,7 @@ pub struct Shard {
     pub(super) intakes: Vec<Intake>,
     pub(super) routes: Vec<Option<Box<Route>>>,
     pub(super) by_name: HashMap<Box<[u8]>, usize>,
+    pub(super) failed: FailedRoutes,
     pub(super) commands: Receiver<Command>,
     pub(super) peers: Arc<OnceLock<Vec<Mailbox>>>,
     /// Commands for peers whose mailbox was full.
@@ -90,6 +92,7 @@ const PART_LOG: u64 = 1;
 const PART_FEED: u64 = 2;
 const PART_SINK: u64 = 3;
 pub(super) const PART_RING: u64 = 4;
+pub(super) const PART_OPEN: u64 = 5;
 
 fn token(part: Part, route: usize, local: u32) -> Token {
     let part = match part {
@@ -116,6 +119,7 @@ impl Shard {
             intakes,
             routes: Vec::new(),
             by_name: HashMap::new(),
+            failed: FailedRoutes::default(),
             commands,
             peers,
             outbox: VecDeque::new(),
@@ -173,6 +177,7 @@ impl Shard {
         self.relieve_rings(now);
         let wall = self.driver.wall_time();
         self.wake_routes(now);
+        worked |= self.open_failed(now);
         worked |= self.pump_routes(now, wall);
         // What is acknowledged is off its ring before anything more is appended.
         self.post_acknowledgements(now);
@@ -191,8 +196,12 @@ impl Shard {
     /// Whether what is on the rings is taken: not before all routes are there, and not once they
     /// are closing.
     pub(super) fn takes(&self) -> bool {
-        let closing = self.stopping.as_ref().is_some_and(|stop| stop.phase != StopPhase::Draining);
-        self.intake_open && !closing
+        self.intake_open && !self.is_closing()
+    }
+
+    /// Whether what was begun is to end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|stop| stop.phase != StopPhase::Draining)
     }
 
     fn take_submissions(&mut self) -> bool {
@@ -203,7 +212,7 @@ impl Shard {
         let now = self.driver.now();
         let mut taken = 0;
         for index in 0..self.intakes.len() {
-            let Self { intakes, routes, by_name, acknowledgements, dirty, .. } = self;
+            let Self { intakes, routes, by_name, failed, acknowledgements, dirty, .. } = self;
             let Some(intake) = intakes.get_mut(index) else { break };
             let mut elsewhere = Vec::new();
             let shard = self.options.index;
@@ -235,8 +244,12 @@ impl Shard {
                             body: submission.body().into(),
                         });
                     }
-                    _ => acknowledgements
-                        .push(Incoming::from(address, submission).refused(ErrorCode::RouteUnknown)),
+                    name => {
+                        let incoming = Incoming::from(address, submission);
+                        if !name.is_ok_and(|name| failed.hold(&name, &incoming)) {
+                            acknowledgements.push(incoming.refused(ErrorCode::RouteUnknown));
+                        }
+                    }
                 }
             });
             intake.check_producers(now);
@@ -321,6 +334,7 @@ impl Shard {
             PART_LOG => Part::Log,
             PART_FEED => Part::Feed,
             PART_SINK => Part::Sink,
+            PART_OPEN => return self.take_attempt(completion, now, wall),
             _ => {
                 if let Some(intake) = self.intakes.get_mut((token & 0xffff) as usize) {
                     intake.futex_armed = false;

@@ -8,6 +8,7 @@
 //! | `spin.rs` | for how long it looks for something to do before it sleeps |
 //! | `start.rs` | what a shard is made of before it has a driver |
 //! | `obey.rs` | carrying out commands: routes come, change and go |
+//! | `failed.rs` | routes that could not be opened |
 //! | `passed_on.rs` | submissions that went to the shard of their route |
 //! | `stop.rs` | stopping: drain, close, end |
 //! | `pressure.rs` | rings that a stuck route would fill up for the others |
@@ -15,6 +16,7 @@
 
 mod command;
 mod event_loop;
+mod failed;
 mod intake;
 mod obey;
 mod passed_on;

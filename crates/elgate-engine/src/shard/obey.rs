@@ -3,6 +3,7 @@
 use super::stop::{StopPhase, Stopping, answer};
 use super::{Command, Foreign, Reply, Shard};
 use crate::error::EngineError;
+use crate::failed_route::FailedRoute;
 use crate::route::{Incoming, Route, Verdict};
 use elgate_ring::LeftOver;
 use elgate_types::{ErrorCode, Lsn, RouteName, mark};
@@ -31,7 +32,21 @@ impl Shard {
                 answer(&reply, Ok(()));
             }
             Command::Install(route, reply) => answer(&reply, self.install(route)),
-            Command::RetireSink(name, reply) => match self.find(&name) {
+            Command::InstallFailed(route, reply) => {
+                let result = self.check_is_new(&route.name).map(|()| self.failed.add(*route));
+                answer(&reply, result);
+            }
+            Command::Reopen(name, config, reply) => match self.find(&name) {
+                Ok(slot) => {
+                    let route = self.routes[slot].as_ref();
+                    answer(&reply, route.map(|it| it.config.clone()).ok_or_else(|| unknown(&name)));
+                }
+                Err(error) => match self.failed.get_mut(&name) {
+                    Some(failed) => failed.reopen(*config, now, reply),
+                    None => answer(&reply, Err(error)),
+                },
+            },
+            Command::RetireSink(name, reply) => match self.find_settled(&name) {
                 Ok(slot) => {
                     self.touch(slot, |route| route.retire_sink(now));
                     self.closing.push(Closing::Sink(slot, reply));
@@ -51,7 +66,7 @@ impl Shard {
                     self.touch(slot, |route| route.close(now));
                     self.closing.push(Closing::Route(slot, reply));
                 }
-                Err(error) => answer(&reply, Err(error)),
+                Err(_) => self.failed.remove(&name, reply, &mut self.acknowledgements),
             },
             Command::Pause(name, reply) => {
                 let result = self.find(&name).map(|slot| self.touch(slot, Route::pause));
@@ -68,7 +83,8 @@ impl Shard {
                 answer(&reply, result);
             }
             Command::Status(reply) => {
-                let routes = self.routes.iter().flatten().map(|route| route.status()).collect();
+                let routes = self.routes.iter().flatten().map(|route| route.status());
+                let routes = routes.chain(self.failed.iter().map(FailedRoute::status)).collect();
                 answer(&reply, Ok((self.status(now), routes)));
             }
             Command::LeftOver(reply) => {
@@ -92,11 +108,17 @@ impl Shard {
         }
     }
 
-    fn install(&mut self, mut route: Box<Route>) -> Result<(), EngineError> {
-        let key: Box<[u8]> = route.name.as_str().as_bytes().into();
-        if self.by_name.contains_key(&key) {
-            return Err(EngineError::config(format!("route {} exists already", route.name)));
+    fn check_is_new(&self, name: &RouteName) -> Result<(), EngineError> {
+        let is_there = self.by_name.contains_key(name.as_str().as_bytes());
+        if is_there || self.failed.get(name).is_some() {
+            return Err(EngineError::config(format!("route {name} exists already")));
         }
+        Ok(())
+    }
+
+    pub(super) fn install(&mut self, mut route: Box<Route>) -> Result<(), EngineError> {
+        self.check_is_new(&route.name)?;
+        let key: Box<[u8]> = route.name.as_str().as_bytes().into();
         let slot = match self.routes.iter().position(Option::is_none) {
             Some(slot) => slot,
             None => {
@@ -121,7 +143,7 @@ impl Shard {
             body: &foreign.body,
         };
         let wall = self.driver.wall_time();
-        let Self { routes, by_name, acknowledgements, dirty, .. } = self;
+        let Self { routes, by_name, failed, acknowledgements, dirty, .. } = self;
         let slot = by_name.get(foreign.route.as_str().as_bytes()).copied();
         match slot.and_then(|slot| Some((slot, routes[slot].as_mut()?))) {
             Some((slot, route)) => {
@@ -130,17 +152,30 @@ impl Shard {
                 }
                 route.accept(&incoming, wall, acknowledgements);
             }
+            None if failed.hold(&foreign.route, &incoming) => {}
             None => acknowledgements.push(incoming.refused(ErrorCode::RouteUnknown)),
         }
     }
 
     fn find(&self, name: &RouteName) -> Result<usize, EngineError> {
         self.by_name.get(name.as_str().as_bytes()).copied().ok_or_else(|| {
-            EngineError::new(
-                ErrorCode::RouteUnknown,
-                format!("there is no route {name}. {}", ErrorCode::RouteUnknown.row().advice),
-            )
+            self.failed.get(name).map_or_else(|| unknown(name), FailedRoute::unavailable)
         })
+    }
+
+    /// As `find`, of a route whose next sink would find its place in the log.
+    fn find_settled(&self, name: &RouteName) -> Result<usize, EngineError> {
+        let slot = self.find(name)?;
+        match &self.routes[slot] {
+            Some(route) if !route.is_settled() => Err(EngineError::new(
+                ErrorCode::LogUnavailable,
+                format!(
+                    "route {name} stays as it is: its log is writing again what a failing device \
+                     has not kept. Try again when it is done"
+                ),
+            )),
+            _ => Ok(slot),
+        }
     }
 
     pub(super) fn touch(&mut self, slot: usize, change: impl FnOnce(&mut Route)) {
@@ -163,7 +198,9 @@ impl Shard {
             match closing {
                 Closing::Sink(slot, reply) => {
                     let route = self.routes[slot].as_mut();
-                    match route.map(|route| (route.drop_retired_sink(), route.taken)) {
+                    let is_ready =
+                        |route: &mut Box<Route>| route.drop_retired_sink() && route.is_settled();
+                    match route.map(|route| (is_ready(route), route.taken)) {
                         Some((false, _)) => self.closing.push(Closing::Sink(slot, reply)),
                         gone => answer(&reply, Ok(gone.map_or(Lsn::ZERO, |(_, taken)| taken))),
                     }
@@ -186,4 +223,9 @@ impl Shard {
             }
         }
     }
+}
+
+pub(super) fn unknown(name: &RouteName) -> EngineError {
+    let advice = ErrorCode::RouteUnknown.row().advice;
+    EngineError::new(ErrorCode::RouteUnknown, format!("there is no route {name}. {advice}"))
 }

@@ -51,13 +51,20 @@ impl Shard {
             changed |= was_closed != route.is_closed_to_producers;
             closed += usize::from(route.is_closed_to_producers);
         }
+        changed |= self.failed.relieve(
+            pressed,
+            again,
+            self.aside_again_at.is_none(),
+            &mut self.acknowledgements,
+        );
+        closed += self.failed.closed().count();
         // A closed route may also have been removed.
         if changed || closed != self.closed_routes {
             self.closed_routes = closed;
             let routes = self.routes.iter().flatten();
             let names =
                 routes.filter(|route| route.is_closed_to_producers).map(|route| &route.name);
-            let names = names.chain(self.passed_on.closed());
+            let names = names.chain(self.passed_on.closed()).chain(self.failed.closed());
             for intake in &mut self.intakes {
                 intake.set_closed(names.clone());
             }

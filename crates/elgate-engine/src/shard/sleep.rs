@@ -75,6 +75,7 @@ impl Shard {
     fn next_wakeup(&self) -> Option<Monotonic> {
         let intakes = self.intakes.iter().map(Intake::next_wakeup).min();
         let stop = self.stopping.as_ref().map(|stop| stop.deadline);
-        [self.wakeup, intakes, stop].into_iter().flatten().min()
+        let failed = self.failed.next_wakeup();
+        [self.wakeup, intakes, stop, failed].into_iter().flatten().min()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Reply, Shard};
 use crate::error::EngineError;
+use crate::failed_route::FailedRoute;
 use elgate_types::{Monotonic, RouteName};
 use std::time::Duration;
 
@@ -56,15 +57,16 @@ impl Shard {
             }
             StopPhase::Closing => {
                 let expired = now >= stop.deadline;
-                let closed = self.routes.iter_mut().flatten().all(|route| route.is_closed());
+                let closed = self.routes.iter_mut().flatten().all(|route| route.is_closed())
+                    && !self.failed.iter().any(FailedRoute::is_opening);
                 if !(closed || expired) {
                     return;
                 }
-                let undelivered = self
-                    .routes
-                    .iter()
-                    .flatten()
+                let routes = self.routes.iter().flatten();
+                let waiting = self.failed.iter().map(|it| (it.name.clone(), it.waiting_records()));
+                let undelivered = routes
                     .map(|route| (route.name.clone(), route.undelivered()))
+                    .chain(waiting)
                     .filter(|(_, count)| *count > 0)
                     .collect();
                 stop.phase = StopPhase::Done;

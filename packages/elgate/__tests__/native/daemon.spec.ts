@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { callControl } from '../../src/control/client.js';
@@ -156,6 +156,39 @@ nativeTest('SIGHUP adds a route to the running daemon; the API adds one that sta
   t.is((await run(['put', 'third'], { cwd: service.home, stdin: 'y\n' })).code, 0);
   t.is((await service.run('tail', 'third', '--from', 'start')).stdout, 'x\ny\n');
 });
+
+nativeTest(
+  'a route that cannot be opened stops no other, and is opened once what was in the way is gone',
+  async (t) => {
+    const service = new Service(t, scratch(t));
+    await service.ready();
+    service.daemon.kill('SIGTERM');
+    await service.daemon.ended;
+    const file = join(service.home, 'elgate.toml');
+    const bad = `[routes.bad]\nsink = "none"\nsegment_bytes = ${segmentBytes}\n`;
+    writeFileSync(file, `${readFileSync(file, 'utf8')}${bad}`);
+    const obstacle = join(service.home, 'data/bad');
+    writeFileSync(obstacle, 'in the way');
+    service.daemon = start(['serve'], { cwd: service.home });
+    await service.daemon.printed(/elgate: route bad: .*data\/bad.*ERR_ELGATE_IO/);
+    await service.ready();
+    const admin = service.url.replace('http://', '');
+    t.is((await run(['put', 'access'], { cwd: service.home, stdin: 'x\n' })).code, 0);
+    const put = start(['put', 'bad', '--admin', admin], { cwd: service.home, stdin: 'y\n' });
+    await put.printed(/waiting: route bad is failed: .*data\/bad/);
+    const status = await service.run('status', '--admin', admin);
+    t.regex(status.stdout, /bad +none +failed[\s\S]*last errors:\nbad: .*data\/bad/);
+    t.regex(
+      await (await fetch(`${service.url}/metrics`)).text(),
+      /elgate_route_state\{route="bad",state="failed"\} 1\n/,
+    );
+    unlinkSync(obstacle);
+    service.daemon.kill('SIGHUP');
+    const { code, stderr } = await put.ended;
+    t.is(code, 0, stderr);
+    t.is((await service.run('tail', 'bad', '--from', 'start')).stdout, 'y\n');
+  },
+);
 
 nativeTest('pausing holds deliveries back, not records', async (t) => {
   const service = await serve(t);

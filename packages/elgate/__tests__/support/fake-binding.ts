@@ -32,6 +32,7 @@ class FakeEngine implements NativeEngine {
       removed: Object.keys(before).filter((name) => !(name in next)),
       changed: kept.filter((name) => !same(name)),
       unchanged: kept.filter(same),
+      failed: [],
     };
     this.#apply(next);
     return JSON.stringify(changes);

@@ -156,7 +156,7 @@ export async function healthz({ subject }: Call): Promise<Answer> {
   return json({ status: 'ok', phase: subject.phase });
 }
 
-/** Records are taken. A route that is parked or stopped does not make the others unready. */
+/** Records are taken. A route that is parked, stopped or failed does not make the others unready. */
 export async function readyz({ subject }: Call): Promise<Answer> {
   const ready = subject.phase === 'running';
   return json({ status: ready ? 'ready' : 'not ready', phase: subject.phase }, ready ? 200 : 503);

@@ -21,7 +21,7 @@ interface Definition {
   collect(status: EngineStatus): Sample[];
 }
 
-const STATES = ['running', 'paused', 'retrying', 'stopped', 'parked'] as const;
+const STATES = ['running', 'paused', 'retrying', 'stopped', 'parked', 'failed'] as const;
 
 const one = (value: number, labels: Labels = {}): Sample[] => [{ labels, value }];
 

@@ -9,7 +9,7 @@ import { unknownRoute } from '../control/handlers.js';
 import { HttpError } from '../control/respond.js';
 import { ControlServer } from '../control/server.js';
 import type { ControlSubject, ServedRoute } from '../control/subject.js';
-import { ElgateError, guardAsync } from '../errors.js';
+import { ElgateError, type ElgateErrorCode, guardAsync } from '../errors.js';
 import type { DrainOutcome, NativeEngine, RouteChanges } from '../native/binding.js';
 import { binding } from '../native/load.js';
 import { type RouteTables, readAddedRoutes, writeAddedRoutes } from './added-routes.js';
@@ -76,7 +76,7 @@ export class Daemon implements ControlSubject {
   addRoute(name: string, settings: Record<string, unknown>): Promise<RouteChanges> {
     return this.#exclusively(async () => {
       this.#refuseConfigured(name);
-      return this.#applyAdded({ ...this.#added, [name]: settings });
+      return this.#applyAdded(name, { ...this.#added, [name]: settings });
     });
   }
 
@@ -85,11 +85,11 @@ export class Daemon implements ControlSubject {
       this.#refuseConfigured(name);
       if (!Object.hasOwn(this.#added, name)) throw unknownRoute(this, name);
       const { [name]: _, ...rest } = this.#added;
-      return this.#applyAdded(rest);
+      return this.#applyAdded(name, rest);
     });
   }
 
-  /** Takes over the routes of a new configuration. If that fails, everything stays as it was. */
+  /** Takes over the routes of a new configuration. If that is invalid, everything stays as it was. */
   reload(load: () => Config): Promise<Reload> {
     return this.#exclusively(async () => {
       const next = load();
@@ -124,8 +124,13 @@ export class Daemon implements ControlSubject {
     );
   }
 
-  async #applyAdded(added: RouteTables): Promise<RouteChanges> {
+  /** Refused if the route goes on as it was. A new one that cannot be opened yet is kept, and tried again. */
+  async #applyAdded(name: string, added: RouteTables): Promise<RouteChanges> {
     const changes = await this.#apply(this.#merge(this.config, added));
+    const failure = changes.failed.find((failure) => failure.name === name);
+    if (failure !== undefined && Object.hasOwn(this.#added, name) && Object.hasOwn(added, name)) {
+      throw new ElgateError(failure.code as ElgateErrorCode, failure.message);
+    }
     writeAddedRoutes(this.config.dataDir, added);
     this.#added = added;
     return changes;

@@ -139,8 +139,11 @@ export interface RingStatus {
   trouble?: string;
 }
 
-/** `stopped`: the attempts are used up, `resume` it. `parked`: the log cannot be written. */
-export type RouteState = 'running' | 'paused' | 'retrying' | 'stopped' | 'parked';
+/**
+ * `stopped`: the attempts are used up, `resume` it. `parked`: the log cannot be written. `failed`: the log or the sink
+ * could not be opened; it is tried again.
+ */
+export type RouteState = 'running' | 'paused' | 'retrying' | 'stopped' | 'parked' | 'failed';
 
 /** A histogram; the counts are cumulative. */
 export interface Buckets {
@@ -267,4 +270,12 @@ export interface RouteChanges {
   removed: string[];
   changed: string[];
   unchanged: string[];
+  /** What did not work. An added route is there all the same, and tried again; another one goes on as it was. */
+  failed: RouteFailure[];
+}
+
+export interface RouteFailure {
+  name: string;
+  code: string;
+  message: string;
 }

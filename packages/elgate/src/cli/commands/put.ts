@@ -3,18 +3,22 @@
 import { createReadStream } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { Command, Option } from 'commander';
+import { callControl } from '../../control/client.js';
 import { ElgateError, guardAsync, messageOf } from '../../errors.js';
 import { PAYLOAD_BYTES_MAX, slotBytes } from '../../library/limits.js';
 import { Packer, packAlone } from '../../library/packer.js';
 import type { Level } from '../../library/types.js';
+import type { EngineStatus } from '../../native/binding.js';
 import { binding } from '../../native/load.js';
 import { LineSplitter, LineTooLong } from '../lines.js';
-import { configFor, routeName, type WhereOptions, withFlags } from '../locate.js';
-import { count, parseSeconds, print, printJson } from '../output.js';
+import { configFor, controlFor, routeName, type WhereOptions, withFlags } from '../locate.js';
+import { count, oneLine, parseSeconds, print, printJson } from '../output.js';
 import { PutSession } from '../put-session.js';
 
 const READ_BYTES = 256 * 1024;
 const PROGRESS_MS = 100;
+/** How long nothing moves before the daemon is asked why. */
+const TROUBLE_MS = 1_000;
 
 interface PutOptions extends WhereOptions {
   wait: Level;
@@ -35,7 +39,7 @@ export function putCommand(): Command {
     .option('--timeout <seconds>', 'give up when nothing moves for so long', parseSeconds('--timeout'), 60)
     .option('--json', 'end with one JSON object')
     .action(put);
-  return withFlags(command, 'config', 'ring');
+  return withFlags(command, 'config', 'ring', 'admin');
 }
 
 async function put(route: string, file: string | undefined, options: PutOptions): Promise<void> {
@@ -52,9 +56,11 @@ async function put(route: string, file: string | undefined, options: PutOptions)
   const session = new PutSession(client, route, options.wait, options.timeout * 1000);
   const started = performance.now();
   const progress = showProgress(session, started);
+  const trouble = watchTrouble(session, options);
   try {
     await feed(session, file);
   } finally {
+    clearInterval(trouble);
     progress();
     report(session, (performance.now() - started) / 1000, options.json ?? false);
     session.close();
@@ -112,6 +118,26 @@ async function* input(file: string | undefined): AsyncGenerator<Buffer> {
   } catch (error) {
     throw new ElgateError('ERR_ELGATE_IO', `cannot read ${file ?? 'standard input'}: ${messageOf(error)}`);
   }
+}
+
+/** Says once why nothing moves, if the daemon can tell. */
+function watchTrouble(session: PutSession, options: PutOptions): NodeJS.Timeout {
+  let before = session.acked;
+  let told = '';
+  const look = async () => {
+    const { acked, sent, routeName } = session;
+    const moves = acked > before || acked === sent;
+    before = acked;
+    if (moves) return;
+    const { routes } = await callControl<EngineStatus>(controlFor(options), 'GET', '/status');
+    const found = routes.find(({ name }) => name === routeName);
+    const error = found?.last_error;
+    if (!error || (found.state !== 'failed' && found.state !== 'parked') || error.message === told) return;
+    told = error.message;
+    process.stderr.write(`elgate: waiting: route ${routeName} is ${found.state}: ${oneLine(told)} [${error.code}]\n`);
+  };
+  // Where the control API does not answer, the timeout says what there is to say.
+  return setInterval(() => void look().catch(() => {}), TROUBLE_MS);
 }
 
 /** A line on the terminal that is written over; answers how to end it. */

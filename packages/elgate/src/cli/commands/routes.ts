@@ -3,7 +3,7 @@
 import { Command } from 'commander';
 import type { RouteConfig } from '../../config/route-schema.js';
 import { callControl } from '../../control/client.js';
-import { ElgateError } from '../../errors.js';
+import { ElgateError, type ElgateErrorCode } from '../../errors.js';
 import type { RouteChanges } from '../../native/binding.js';
 import { controlFor, routeName, type WhereOptions, withFlags } from '../locate.js';
 import { count, parseWhole, print, printJson, table } from '../output.js';
@@ -81,10 +81,12 @@ async function addRoute(name: string, options: Options & Record<string, unknown>
     flush,
   };
   const answer = await callControl<{ changes: RouteChanges }>(controlFor(options), 'POST', '/routes', settings);
-  const { added, changed } = answer.changes;
+  const { added, changed, failed } = answer.changes;
   const done = added.includes(name) ? 'added' : changed.includes(name) ? 'changed' : 'unchanged';
   if (options.json) printJson(answer);
   else print(`${name}: ${done}`);
+  const failure = failed.find((failure) => failure.name === name);
+  if (failure !== undefined) throw new ElgateError(failure.code as ElgateErrorCode, failure.message);
 }
 
 async function removeRoute(name: string, options: Options): Promise<void> {

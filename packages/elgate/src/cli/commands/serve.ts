@@ -7,6 +7,7 @@ import { adminUrl, type Config, MODES } from '../../config/schema.js';
 import { buildInfo, engineStatus } from '../../control/handlers.js';
 import { Daemon } from '../../daemon/daemon.js';
 import { toElgateError } from '../../errors.js';
+import type { RouteFailure } from '../../native/binding.js';
 import { configFor, type WhereOptions, withFlags } from '../locate.js';
 import { bytes, count, oneLine, parseSeconds, print } from '../output.js';
 
@@ -74,11 +75,16 @@ async function reload(daemon: Daemon, load: () => Config): Promise<void> {
       .filter((kind) => changes[kind].length > 0)
       .map((kind) => `${kind} ${changes[kind].join(', ')}`);
     print(`reloaded: ${list.length > 0 ? list.join('; ') : 'no route changed'}`);
+    changes.failed.forEach(tellFailure);
     if (needRestart.length > 0) print(`only from the next start: ${needRestart.join(', ')}`);
   } catch (error) {
     const { code, message } = toElgateError(error);
     process.stderr.write(`elgate: not reloaded, the running configuration stays: ${oneLine(message)} [${code}]\n`);
   }
+}
+
+function tellFailure({ name, code, message }: RouteFailure): void {
+  process.stderr.write(`elgate: route ${name}: ${oneLine(message)} [${code}]\n`);
 }
 
 function announce(daemon: Daemon): void {
@@ -104,5 +110,8 @@ function announce(daemon: Daemon): void {
   for (const { name, source, config: route } of routes) {
     const to = route.url ?? route.path ?? 'its log only';
     print(`  route    ${name}: ${route.sink} ${to}${source === 'api' ? ' (added at run time)' : ''}`);
+  }
+  for (const { name, state, last_error } of status.routes) {
+    if (state === 'failed' && last_error !== null) tellFailure({ name, ...last_error });
   }
 }
