@@ -7,7 +7,7 @@ use crate::mode::Mode;
 use crate::route::Route;
 use crate::sink::{
     CursorSaver, FileSink, FileTail, FileTarget, HttpSink, HttpSinkOptions, KeepSink, Remembered,
-    Sink,
+    Sink, Trouble,
 };
 use elgate_http::{HttpUrl, RequestEncoder};
 use elgate_io::{File, FileIdentity, OpenOptions, Platform};
@@ -21,6 +21,22 @@ use std::time::Duration;
 
 /// The reader name of a route's own sink.
 const SINK_CURSOR: &str = "sink";
+
+/// Where a log is when its sink is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogPlace {
+    /// The first record kept.
+    pub(crate) first: Lsn,
+    pub(crate) durable: Lsn,
+    /// The last record that any sink was given: the new one is nowhere beyond it.
+    pub(crate) taken: Lsn,
+}
+
+/// A sink's cursor, and the last record that need not be delivered again.
+struct Place {
+    cursor: Cursor,
+    delivered: Lsn,
+}
 
 /// What every route is opened with.
 #[derive(Debug, Clone)]
@@ -64,7 +80,9 @@ impl Surroundings {
         let (log, recovery) =
             elgate_log::open(Arc::clone(&self.platform), &directory, name, options)
                 .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
-        let sink = self.open_sink(name, config, log.durable(), log.durable())?;
+        let durable = log.durable();
+        let place = LogPlace { first: log.first_lsn(), durable, taken: durable };
+        let sink = self.open_sink(name, config, place)?;
         let feed = Feed::new(Arc::clone(&self.platform), directory);
         let mut route = Route::new(name.clone(), config.clone(), log, feed, sink, recovery.sources);
         let damaged = recovery
@@ -92,24 +110,36 @@ impl Surroundings {
         Ok(route)
     }
 
-    /// Opens a route's sink where it left off, which is nowhere beyond the last record `taken`.
+    /// Opens a route's sink where it left off. If nobody knows where that was, it starts over with
+    /// the first record kept.
     pub(crate) fn open_sink(
         &self,
         name: &RouteName,
         config: &RouteConfig,
-        durable: Lsn,
-        taken: Lsn,
+        log: LogPlace,
     ) -> Result<Sink, EngineError> {
         if self.stub || config.sink == SinkKind::None {
-            return Ok(Sink::Keep(KeepSink::new(durable)));
+            return Ok(Sink::Keep(KeepSink::new(log.durable)));
         }
         let directory = self.log_directory(name);
         let cursor = Cursor::open(&*self.platform, &directory, SINK_CURSOR)
             .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
-        match config.sink {
-            SinkKind::File => self.open_file_sink(name, config, cursor, taken),
-            _ => self.open_http_sink(name, config, cursor, taken),
+        let lost = cursor.lost();
+        let known = match lost {
+            Some(_) => Lsn(log.first.0 - 1),
+            None => cursor.lsn(),
+        };
+        let place = Place { cursor, delivered: known.min(log.taken) };
+        let mut sink = match config.sink {
+            SinkKind::File => self.open_file_sink(name, config, place, log.taken)?,
+            _ => self.open_http_sink(name, config, place)?,
+        };
+        if let Some(lost) = lost {
+            mark::hit("sink.cursor_lost");
+            let message = format!("route {name}: {lost}");
+            sink.warn(Trouble { code: ErrorCode::LogCorrupt, message });
         }
+        Ok(sink)
     }
 
     /// Refuses settings that can work nowhere, whatever is on the disk.
@@ -168,17 +198,18 @@ impl Surroundings {
         &self,
         name: &RouteName,
         config: &RouteConfig,
-        mut cursor: Cursor,
+        place: Place,
         taken: Lsn,
     ) -> Result<Sink, EngineError> {
+        let Place { mut cursor, delivered } = place;
         let path = self.files_root.join(config.path.as_deref().unwrap_or(Path::new("")));
         let describe = |error: &std::io::Error| EngineError::io("use", &path, error);
         let file = self.open_file(name, config)?;
         let identity = self.platform.identity(&file).map_err(|error| describe(&error))?;
         let [length, device, inode, boot_id] = cursor.extra();
         // A cursor that was never saved for a file names none: there is no inode 0.
-        let remembered = (inode != 0).then(|| Remembered {
-            lsn: cursor.lsn().min(taken),
+        let remembered = (inode != 0).then_some(Remembered {
+            lsn: delivered,
             length,
             identity: FileIdentity { device, inode },
             boot_id,
@@ -202,7 +233,7 @@ impl Surroundings {
         })?;
         if remembered.is_none() {
             // The sink before this one was no file, and may have come far.
-            position.delivered = cursor.lsn().min(taken);
+            position.delivered = delivered;
         }
         if let Err(error) = self.platform.sync(&file) {
             let Some(remembered) = remembered.filter(|_| position.finding.is_none()) else {
@@ -221,11 +252,13 @@ impl Surroundings {
         cursor
             .save_blocking(&*self.platform, position.delivered.max(cursor.lsn()), extra, true)
             .map_err(|error| EngineError::wrap(error.code(), format!("route {name}"), error))?;
+        let shown = path.display().to_string();
         let target = FileTarget { path, file, identity, boot_id, framing: config.framing };
         let mut sink = FileSink::new(target, CursorSaver::new(cursor), &position);
         if let Some(finding) = position.finding {
             mark::hit("sink.file.garbled_end");
-            sink.warn(&finding);
+            let message = format!("{shown}: {finding}");
+            sink.warn(Trouble { code: ErrorCode::Io, message });
         }
         Ok(Sink::File(Box::new(sink)))
     }
@@ -289,9 +322,9 @@ impl Surroundings {
         &self,
         name: &RouteName,
         config: &RouteConfig,
-        cursor: Cursor,
-        taken: Lsn,
+        place: Place,
     ) -> Result<Sink, EngineError> {
+        let Place { cursor, delivered } = place;
         let (url, encoder) = http_encoder(name, config)?;
         let concurrency = match config.order {
             Order::Route => 1,
@@ -305,7 +338,6 @@ impl Surroundings {
             ..ClientOptions::default()
         };
         let client = HttpClient::new(Origin::from(&url), client_options);
-        let delivered = cursor.lsn().min(taken);
         let options = HttpSinkOptions {
             route: name.clone(),
             url: config.url.clone().unwrap_or_default(),

@@ -4,6 +4,7 @@ use crate::config::{RouteConfig, check_mirrors, routes_from_json};
 use crate::engine::{Engine, State};
 use crate::error::EngineError;
 use crate::failed_route::FailedRoute;
+use crate::open_route::LogPlace;
 use crate::shard::{Command, home};
 use crate::status::{RouteStatus, code_name};
 use elgate_ring::LeftOver;
@@ -185,8 +186,9 @@ impl Engine {
         }
         let taken = retired?;
         let status = self.route_status(name)?;
+        let place = LogPlace { first: status.first_lsn, durable: status.durable_lsn, taken };
         let install = |config: &RouteConfig| {
-            let sink = self.surroundings.open_sink(name, config, status.durable_lsn, taken)?;
+            let sink = self.surroundings.open_sink(name, config, place)?;
             let parts = Box::new((sink, config.clone()));
             self.ask(name, |reply| Command::InstallSink(name.clone(), parts, reply))
         };

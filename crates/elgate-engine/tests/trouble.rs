@@ -359,3 +359,30 @@ fn a_stuck_route_of_another_shard_leaves_the_ring_to_the_others() {
     eventually("nothing waits", || rings().set_aside == 0 && rings().used_slots == 0);
     close_with_each_once(&engine, &place, taken);
 }
+
+#[test]
+fn a_sink_whose_cursor_is_lost_starts_over_and_says_so() {
+    let far_end = FarEnd::start(|_, _| OK);
+    let place = Place::new();
+    let http = json!({ "sink": "http", "url": far_end.url, "segment_bytes": 4_194_304 });
+    let routes = || json!({ "f": file("auto", &json!({})), "h": http.clone() });
+    let engine = place.open(routes());
+    let client = place.client();
+    for route in ["f", "h"] {
+        append(&client, route, &["one", "two"]);
+        eventually("it is delivered", || status(&engine, route)["delivered_lsn"] == 2);
+    }
+    engine.close(Duration::from_secs(5)).expect("closes");
+    for route in ["f", "h"] {
+        std::fs::write(place.path(&format!("data/{route}/cursors/sink.cursor")), []).expect("cut");
+    }
+    let engine = place.open(routes());
+    for route in ["f", "h"] {
+        let error = status(&engine, route)["last_error"].clone();
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains(&format!("{route}/cursors/sink.cursor.damaged")), "{message}");
+        eventually("all is delivered again", || status(&engine, route)["delivered_lsn"] == 2);
+    }
+    eventually("the file has it", || place.file("f.log") == "one\ntwo\none\ntwo\n");
+    engine.close(Duration::from_secs(5)).expect("closes");
+}

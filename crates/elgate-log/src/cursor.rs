@@ -9,10 +9,14 @@
 //!      0x18  extra 4 x u64        the reader's own
 //!      0x38  crc32c u32           of bytes 0x00..0x38
 //! ```
+//!
+//! A file in which neither is valid is put aside as `<name>.cursor.damaged-<n>`.
 
 use crate::bytes::{checksum, get_u32, get_u64, is_blank, put};
 use crate::error::{AtPath, CursorError, IoFault};
 use crate::naming::{cursor_path, cursors_dir};
+use crate::quarantine::remove_if_there;
+use crate::unreadable::{insist, is_media_error};
 use elgate_io::{Buffer, Completion, File, Op, OpenOptions, Outcome, Platform};
 use elgate_types::limits::BLOCK_BYTES;
 use elgate_types::{Lsn, RouteName, kill_site};
@@ -82,14 +86,19 @@ pub struct Cursor {
     current: Slot,
     current_index: usize,
     saving: Option<Slot>,
+    /// The damaged file that this one replaces.
+    lost: Option<PathBuf>,
 }
 
 impl Cursor {
     /// Opens the cursor `name` of the log in `dir`, creating it at [`Lsn::ZERO`]. Blocking.
     /// A created cursor is durable when this returns, so retention respects it from then on.
     ///
+    /// One that cannot be read starts over there too, and says so ([`lost`](Self::lost)); the
+    /// damaged file is kept beside it.
+    ///
     /// # Errors
-    /// [`CursorError`]; a damaged cursor is never silently started over.
+    /// [`CursorError`].
     pub fn open(platform: &dyn Platform, dir: &Path, name: &str) -> Result<Self, CursorError> {
         if !RouteName::is_valid(name.as_bytes()) {
             return Err(CursorError::Name(name.chars().take(80).collect()));
@@ -97,30 +106,62 @@ impl Cursor {
         let cursors = cursors_dir(dir);
         platform.create_directories(&cursors).at("create", &cursors)?;
         let path = cursor_path(dir, name);
-        let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
-        let file = platform.open(&path, options).at("open", &path)?;
-        if !platform.try_lock(&file).at("lock", &path)? {
-            return Err(CursorError::InUse { path });
-        }
-        let mut bytes = vec![0; 2 * SLOT_BYTES];
-        let count = platform.read_at(&file, 0, &mut bytes).at("read", &path)?;
-        let Ok((current, current_index)) = choose(&bytes[..count]) else {
-            return Err(CursorError::Corrupt { path });
+        let options = OpenOptions { read: true, write: true, ..Default::default() };
+        let mut cursor = match platform.open(&path, options) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(platform, path)?,
+            file => {
+                let file = lock(platform, file.at("open", &path)?, &path)?;
+                match choose(&read_slots(platform, &file, &path)?) {
+                    Ok((current, current_index)) if current.generation > 0 => {
+                        Self { file, path, current, current_index, saving: None, lost: None }
+                    }
+                    _ => {
+                        let kept = kept_path(platform, &path)?;
+                        platform.rename(&path, &kept).at("put aside", &path)?;
+                        Self::create(platform, path)?
+                    }
+                }
+            }
         };
-        let mut cursor = Self { file, path, current, current_index, saving: None };
-        if count < bytes.len() || current.generation == 0 {
-            cursor.create(platform)?;
-        }
         // Always: whoever created the file may have failed before its name was durable.
         platform.sync_directory(&cursors).at("sync", &cursors)?;
+        if cursor.lsn() == Lsn::ZERO {
+            cursor.lost = kept_files(platform, &cursor.path)?.pop();
+        }
         Ok(cursor)
     }
 
-    fn create(&mut self, platform: &dyn Platform) -> Result<(), CursorError> {
-        let blank = [0; SLOT_BYTES];
-        let other = if self.current_index == 0 { SLOT_BYTES } else { 0 } as u64;
-        platform.write_at(&self.file, other, &blank, true).at("write", &self.path)?;
-        self.save_blocking(platform, self.current.lsn, self.current.extra, true)
+    /// Makes the file whole before it has its name: one that is blank was never so.
+    fn create(platform: &dyn Platform, path: PathBuf) -> Result<Self, CursorError> {
+        let unfinished = beside(&path, "unfinished");
+        let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
+        let file = platform.open(&unfinished, options).at("create", &unfinished)?;
+        let file = lock(platform, file, &path)?;
+        let read = OpenOptions { read: true, ..Default::default() };
+        if platform.open(&path, read).is_ok() {
+            // Somebody else was faster.
+            remove_if_there(platform, &unfinished)?;
+            return Err(CursorError::InUse { path });
+        }
+        let current = Slot { generation: 1, ..Slot::default() };
+        let mut bytes = current.encode().to_vec();
+        bytes.resize(2 * SLOT_BYTES, 0);
+        platform.write_at(&file, 0, &bytes, true).at("write", &unfinished)?;
+        platform.rename(&unfinished, &path).at("rename a new cursor to", &path)?;
+        Ok(Self { file, path, current, current_index: 0, saving: None, lost: None })
+    }
+
+    /// What to tell whoever reads: a file of this name could not be read, and nothing has been
+    /// saved since. Nothing may be passed over then: go on at the first record kept.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        let kept = self.lost.as_ref().filter(|_| self.lsn() == Lsn::ZERO)?;
+        Some(format!(
+            "{} was damaged, so that nobody knows how far its reader had come: it starts over with \
+             the first record kept, and some records come again. The damaged file is {}",
+            self.path.display(),
+            kept.display()
+        ))
     }
 
     /// The last record that the reader is done with.
@@ -253,9 +294,55 @@ pub(crate) fn each_cursor(
 fn read(platform: &dyn Platform, path: &Path) -> Result<Option<Slot>, IoFault> {
     let options = OpenOptions { read: true, ..Default::default() };
     let file = platform.open(path, options).at("open", path)?;
+    Ok(choose(&read_slots(platform, &file, path)?).ok().map(|(slot, _)| slot))
+}
+
+/// Both slots; one that the device cannot read is neither valid nor blank.
+fn read_slots(platform: &dyn Platform, file: &File, path: &Path) -> Result<Vec<u8>, IoFault> {
     let mut bytes = vec![0; 2 * SLOT_BYTES];
-    let count = platform.read_at(&file, 0, &mut bytes).at("read", path)?;
-    Ok(choose(&bytes[..count]).ok().map(|(slot, _)| slot))
+    for (index, slot) in bytes.chunks_mut(SLOT_BYTES).enumerate() {
+        match insist(platform, file, (index * SLOT_BYTES) as u64, slot) {
+            Err(error) if is_media_error(&error) => slot.fill(0xff),
+            result => drop(result.at("read", path)?),
+        }
+    }
+    Ok(bytes)
+}
+
+fn lock(platform: &dyn Platform, file: File, path: &Path) -> Result<File, CursorError> {
+    match platform.try_lock(&file).at("lock", path)? {
+        true => Ok(file),
+        false => Err(CursorError::InUse { path: path.to_owned() }),
+    }
+}
+
+/// A file beside a cursor, by a name that is no cursor's.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(what);
+    name.into()
+}
+
+const KEPT: &str = "damaged";
+
+/// Damaged files that were put aside.
+fn kept_files(platform: &dyn Platform, path: &Path) -> Result<Vec<PathBuf>, IoFault> {
+    let dir = path.parent().unwrap_or(path);
+    let first = beside(path, KEPT);
+    let prefix = first.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let entries = platform.list(dir).at("list", dir)?;
+    let kept = entries.into_iter().filter(|entry| entry.name.starts_with(prefix));
+    let mut kept: Vec<PathBuf> = kept.map(|entry| dir.join(entry.name)).collect();
+    kept.sort_unstable();
+    Ok(kept)
+}
+
+/// A name for another one.
+fn kept_path(platform: &dyn Platform, path: &Path) -> Result<PathBuf, IoFault> {
+    let taken = kept_files(platform, path)?;
+    let mut names = (1..).map(|number| beside(path, &format!("{KEPT}-{number}")));
+    Ok(names.find(|name| !taken.contains(name)).unwrap_or_else(|| beside(path, KEPT)))
 }
 
 #[cfg(test)]

@@ -166,7 +166,8 @@ pub enum CursorError {
     Name(String),
     /// Neither slot can be trusted.
     #[error(
-        "both slots of {} are damaged: delete the file to read from the start of the log again",
+        "both slots of {} are damaged: when its reader comes again, it starts over with the first \
+         record kept",
         path.display()
     )]
     Corrupt {

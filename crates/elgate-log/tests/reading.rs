@@ -176,13 +176,13 @@ fn a_damaged_cursor_stops_retention_not_the_log() {
     drop(Cursor::open(&*platform, dir(), "sink").expect("opens"));
     let path = dir().join("cursors/sink.cursor");
     patch(&rig.world, &path, 0, &[7; 8_192]);
-    let error = Cursor::open(&*platform, dir(), "sink").expect_err("refused");
-    assert!(matches!(error, CursorError::Corrupt { .. }) && error.code() == ErrorCode::LogCorrupt);
     for _ in 0..12 {
         rig.commit(900_000);
     }
     assert!(!retired(&rig));
     assert!(describe(&*platform, dir()).expect("describes").damaged_cursors.is_some());
+    let error = list_cursors(&*platform, dir()).expect_err("refused");
+    assert!(matches!(error, CursorError::Corrupt { .. }) && error.code() == ErrorCode::LogCorrupt);
 }
 
 #[test]

@@ -59,6 +59,8 @@ impl NativeReader {
                         .map_err(|error| coded(error.code(), error))?;
                     if cursor.lsn() > Lsn::ZERO {
                         from = ReadFrom::Lsn(cursor.lsn().next());
+                    } else if cursor.lost().is_some() {
+                        from = ReadFrom::Start;
                     }
                     Some(cursor)
                 }
@@ -115,6 +117,12 @@ impl NativeReader {
     #[napi]
     pub fn committed(&self) -> f64 {
         lock(&self.cursor).as_ref().map_or(0.0, |cursor| cursor.lsn().0 as f64)
+    }
+
+    /// What became of this reader's saved position, if it could not be read.
+    #[napi]
+    pub fn lost(&self) -> Option<String> {
+        lock(&self.cursor).as_ref().and_then(Cursor::lost)
     }
 
     /// Closes the log, and gives the reader's name free. A read or commit under way ends first.

@@ -3,7 +3,7 @@
 
 use super::{Acknowledgement, Incoming, Part, Route};
 use crate::config::RouteConfig;
-use crate::open_route::Surroundings;
+use crate::open_route::{LogPlace, Surroundings};
 use crate::shard::Address;
 use crate::sink::Sink;
 use elgate_io::sim::{SimDriver, SimWorld};
@@ -235,7 +235,8 @@ fn a_retiring_sink_is_not_held_up_by_a_cursor_that_cannot_be_saved() {
     run.open();
     let config = r#"{ "sink": "http", "url": "http://far.test/", "segment_bytes": 4194304 }"#;
     let config: RouteConfig = serde_json::from_str(config).expect("valid");
-    let opened = run.surroundings().open_sink(&run.name, &config, Lsn(9), Lsn(9));
+    let place = LogPlace { first: Lsn(1), durable: Lsn(9), taken: Lsn(9) };
+    let opened = run.surroundings().open_sink(&run.name, &config, place);
     let mut sink = opened.expect("the sink opens");
     let driver = run.world.driver();
     let now = driver.now();

@@ -125,9 +125,8 @@ impl FileSink {
     }
 
     /// Tells the operator what was found when the file was opened.
-    pub(crate) fn warn(&mut self, doubt: &str) {
-        let message = format!("{}: {doubt}", self.path.display());
-        self.trouble = Some(Trouble { code: ErrorCode::Io, message });
+    pub(crate) fn warn(&mut self, finding: Trouble) {
+        self.trouble = Some(finding);
     }
 
     pub(crate) fn next(&self) -> Lsn {

@@ -117,6 +117,11 @@ impl HttpSink {
         }
     }
 
+    /// Tells the operator what was found when the sink was opened.
+    pub(crate) fn warn(&mut self, finding: Trouble) {
+        self.trouble = Some(finding);
+    }
+
     pub(crate) fn next(&self) -> Lsn {
         self.next
     }

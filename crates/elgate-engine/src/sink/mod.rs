@@ -152,6 +152,15 @@ impl Sink {
         each_kind!(self, sink => sink.is_retrying())
     }
 
+    /// Tells the operator what was found when it was opened.
+    pub(crate) fn warn(&mut self, finding: Trouble) {
+        match self {
+            Self::File(sink) => sink.warn(finding),
+            Self::Http(sink) => sink.warn(finding),
+            Self::Keep(_) => {}
+        }
+    }
+
     /// Trouble since the last call.
     pub(crate) fn take_trouble(&mut self) -> Option<Trouble> {
         each_kind!(self, sink => sink.take_trouble())

@@ -116,7 +116,8 @@ impl Check<'_> {
         let slots = [slot(0), slot(1)];
         let at = slots.iter().filter_map(Slot::place).max().map_or(Lsn::ZERO, |(_, lsn)| lsn);
         let is_valid = |slot: &Slot| matches!(slot, Slot::Valid { .. } | Slot::Blank);
-        if slots.iter().all(is_valid) {
+        let is_blank = slots.iter().all(|slot| matches!(slot, Slot::Blank));
+        if !is_blank && slots.iter().all(is_valid) {
             return Ok(plausible(at));
         }
         let is_witnessed = follow_each_other(&slots);
@@ -148,8 +149,8 @@ impl Check<'_> {
         }
         if !is_known {
             let what = "neither save can be read: the reader does not know where it was".to_owned();
-            let advice =
-                "restore the file from a backup, or move it away to read from the start again";
+            let advice = "restore the file from a backup; else its reader starts over with the \
+                          first record kept, and keeps this file beside its new one";
             self.report(FindingKind::Cursor, FindingOutcome::Left, &path, what, advice);
             return Ok(Lsn::ZERO);
         }

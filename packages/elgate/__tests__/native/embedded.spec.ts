@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -156,6 +157,25 @@ nativeTest('a named reader goes on after its last commit, in another engine too'
   for await (const record of second.tail('kept', { reader: 'billing', follow: false })) rest.push(record.text());
   t.deepEqual(rest, ['3']);
   await second.close();
+});
+
+nativeTest('a named reader whose cursor is lost starts over, wherever it was to begin, and says so', async (t) => {
+  const home = scratch(t);
+  const gate = await Elgate.open(options(home));
+  await gate.route('kept').appendMany(['1', '2', '3']);
+  const tail = async () => {
+    const texts: string[] = [];
+    for await (const record of gate.tail('kept', { reader: 'billing', from: 'end', follow: false })) {
+      texts.push(record.text());
+    }
+    return texts;
+  };
+  t.deepEqual(await tail(), []);
+  writeFileSync(join(home, 'data/kept/cursors/reader.billing.cursor'), '');
+  const warned = once(process, 'warning') as Promise<[Error]>;
+  t.deepEqual(await tail(), ['1', '2', '3']);
+  t.regex((await warned)[0].message, /kept: .*reader\.billing\.cursor\.damaged-1/);
+  await gate.close();
 });
 
 nativeTest('a route with flush = "manual" claims no more than accepted until it is flushed', async (t) => {

@@ -203,6 +203,10 @@ class FakeReader implements NativeReader {
     if (this.cursor !== undefined) this.cursor.lsn = lsn;
   }
 
+  lost(): string | null {
+    return null;
+  }
+
   committed(): number {
     return this.#committed;
   }

@@ -41,6 +41,8 @@ export async function* tailBatches(directory: string, what: string, options: Tai
   const from = position(options.from ?? (name === null ? 'end' : 'start'));
   const native = await guardAsync(() => binding().NativeReader.open(directory, from, name));
   const reader: Reader = { native, what, named: name !== null, closed: false };
+  const lost = native.lost();
+  if (lost !== null) process.emitWarning(`${what}: ${lost}`, { code: 'ERR_ELGATE_LOG_CORRUPT' });
   try {
     for (;;) {
       const result = await guardAsync(() => native.read(READ_BYTES_MAX, follow ? READ_WAIT_MS : 0));

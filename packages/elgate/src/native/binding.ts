@@ -66,6 +66,8 @@ export interface NativeReader {
   read(maxBytes: number, waitMs: number): Promise<NativeReadResult>;
   commit(lsn: number): Promise<void>;
   committed(): number;
+  /** What became of this reader's saved position, if it could not be read: then it starts over. */
+  lost(): string | null;
   /** A read under way ends first. */
   close(): Promise<void>;
 }
