@@ -84,6 +84,8 @@ pub(crate) struct Aside {
     end: usize,
     /// What is not done, by ring and position.
     waiting: BTreeMap<(u64, u64), Waiting>,
+    /// What is done, and its completion perhaps not published yet.
+    finished: Vec<Waiting>,
     /// What an earlier consumer left and this one has not handed over yet.
     unread: VecDeque<(u64, u64)>,
     /// Entries found damaged when the file was opened.
@@ -99,6 +101,7 @@ impl Aside {
             file: None,
             end: FIRST_ENTRY,
             waiting: BTreeMap::new(),
+            finished: Vec::new(),
             unread: VecDeque::new(),
             damaged: 0,
         };
@@ -241,18 +244,30 @@ impl Aside {
         Ok(())
     }
 
-    /// Says that a submission is beyond this process's death, or refused. `None`: it is not here.
+    /// Says that a submission is beyond this process's death, or refused. It stays in the file until
+    /// [`forget_finished`](Self::forget_finished). `None`: it is not here.
     pub(crate) fn finish(&mut self, ring_id: u64, position: u64) -> Option<Sender> {
-        let Waiting { at, sender, .. } = self.waiting.remove(&(ring_id, position))?;
-        if let Some(file) = &self.file {
-            file.state(at).store(DONE, Ordering::Release); // pairs with `find_entries`
+        let waiting = self.waiting.remove(&(ring_id, position))?;
+        self.finished.push(waiting);
+        Some(waiting.sender)
+    }
+
+    /// Gives up what is finished, once whoever sent it can see so.
+    pub(crate) fn forget_finished(&mut self) {
+        if self.finished.is_empty() {
+            return;
+        }
+        for Waiting { at, .. } in self.finished.drain(..) {
+            if let Some(file) = &self.file {
+                file.state(at).store(DONE, Ordering::Release); // pairs with `find_entries`
+            }
         }
         self.remove_if_done();
-        Some(sender)
     }
 
     fn remove_if_done(&mut self) {
-        if self.waiting.is_empty() && self.file.take().is_some() {
+        let is_done = self.waiting.is_empty() && self.finished.is_empty();
+        if is_done && self.file.take().is_some() {
             self.host.remove(&self.path);
         }
     }
@@ -298,7 +313,8 @@ impl Aside {
     fn compact(&mut self) -> Result<(), RingError> {
         let Some(old) = &self.file else { return Ok(()) };
         let (temporary, fresh) = self.create_unnamed()?;
-        let mut in_order: Vec<Waiting> = self.waiting.values().copied().collect();
+        let kept = self.waiting.values().chain(&self.finished);
+        let mut in_order: Vec<Waiting> = kept.copied().collect();
         in_order.sort_unstable_by_key(|waiting| waiting.at);
         let (mut end, mut body) = (FIRST_ENTRY, Vec::new());
         let mut moved = BTreeMap::new();
@@ -308,9 +324,12 @@ impl Aside {
             moved.insert((sender.ring_id, sender.position), Waiting { at: end, bytes, sender });
             end += bytes;
         }
+        let name = |one: &Waiting| (one.sender.ring_id, one.sender.position);
+        let finished = self.finished.iter().filter_map(|one| moved.remove(&name(one))).collect();
         self.give_name(&temporary)?;
         mark::hit("ring.aside_compacted");
         (self.file, self.waiting, self.end) = (Some(fresh), moved, end);
+        self.finished = finished;
         Ok(())
     }
 }

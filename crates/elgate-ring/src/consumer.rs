@@ -294,8 +294,10 @@ impl Consumer {
         self.acks.publish(&self.ring);
     }
 
-    /// Releases the slots of the finished prefix and wakes producers that wait for space.
+    /// Releases the slots of the finished prefix, and what is finished of what was set aside, and
+    /// wakes producers that wait for space.
     pub fn release(&mut self) {
+        self.aside.forget_finished();
         let mut head = self.head;
         while head < self.read {
             let pending = &mut self.pending[slot_index(head)];

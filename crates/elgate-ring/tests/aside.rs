@@ -84,6 +84,26 @@ fn the_next_consumer_takes_it_first_and_once() {
 }
 
 #[test]
+fn a_consumer_that_dies_before_it_has_said_so_has_finished_nothing() {
+    let fixture = Fixture::new();
+    let mut consumer = fixture.consumer();
+    let producer = fixture.producer();
+    for op_id in 0..3 {
+        producer.submit(&route("stuck"), op_id, &[b"x"]).expect("room");
+    }
+    let taken = pop_all(&mut consumer);
+    set_aside(&mut consumer, &taken);
+    for one in &taken {
+        consumer.finish(consumer.ring_id(), one.position, completion(one.op_id));
+    }
+    drop(consumer);
+    let mut consumer = fixture.consumer();
+    assert_eq!(pop_all(&mut consumer), taken, "nobody had heard of it");
+    finish(&mut consumer, &taken);
+    assert_eq!(fixture.names(), ["ring", "ring.ack.1"]);
+}
+
+#[test]
 fn it_survives_its_ring_and_is_nobody_elses_answer() {
     let fixture = Fixture::new();
     let mut consumer = fixture.consumer();
