@@ -226,6 +226,24 @@ impl Route {
                     );
                     self.note(wall, ErrorCode::Io, message);
                 }
+                LogEvent::HeadLost { path, error } => {
+                    mark::hit("log.head_lost");
+                    let state = match error {
+                        None => "it was made whole again".to_owned(),
+                        Some(error) => {
+                            format!(
+                                "it cannot be made whole again: {error}; it is tried every second"
+                            )
+                        }
+                    };
+                    let message = format!(
+                        "{} was cut short while it was in use: find the program that did it. \
+                         Nothing acknowledged is affected; {state}, and who tailed the log has to \
+                         begin again",
+                        path.display()
+                    );
+                    self.note(wall, ErrorCode::Io, message);
+                }
                 LogEvent::Abandoned { segment, error } => {
                     mark::hit("log.abandoned");
                     let segment = segment.display();

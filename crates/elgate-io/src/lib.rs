@@ -18,6 +18,9 @@
 //! `tests/conformance` is the suite that each of them passes, also in a sandbox that forbids
 //! io_uring and as a user who may lock next to no memory.
 //!
+//! What is mapped is guarded (`map_guard.rs`): a file that is cut short costs its owner an error, not
+//! the process its life.
+//!
 //! This crate alone reads the system's clocks (`clock.rs`) and its random numbers (`ids.rs`);
 //! clippy refuses both everywhere else.
 
@@ -35,6 +38,7 @@ mod handle;
 mod held;
 pub mod ids;
 mod mailbox;
+mod map_guard;
 mod op;
 mod os_platform;
 mod platform;

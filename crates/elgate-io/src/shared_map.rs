@@ -1,5 +1,6 @@
 //! A mapped region that several processes read and write through atomics.
 
+use crate::map_guard::MapGuard;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Memory shared with other processes (a mapped file) or with nobody (the simulator).
@@ -9,6 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 pub struct SharedMap {
     base: *mut u8,
     bytes: usize,
+    // Declared before the backing, so that it goes first.
+    guard: Option<MapGuard>,
     _backing: Backing,
 }
 
@@ -29,6 +32,7 @@ impl SharedMap {
         Self {
             base: mapping.as_mut_ptr(),
             bytes: mapping.len(),
+            guard: MapGuard::new(mapping.as_mut_ptr(), mapping.len()),
             _backing: Backing::Mapped(mapping),
         }
     }
@@ -38,7 +42,14 @@ impl SharedMap {
     pub fn in_memory(bytes: usize) -> Self {
         let words: Box<[AtomicU64]> = (0..bytes.div_ceil(8)).map(|_| AtomicU64::new(0)).collect();
         let base = words.as_ptr().cast_mut().cast::<u8>();
-        Self { base, bytes: words.len() * 8, _backing: Backing::Owned(words) }
+        Self { base, bytes: words.len() * 8, guard: None, _backing: Backing::Owned(words) }
+    }
+
+    /// Whether somebody has cut the file short under the mapping: at least a page of it is of zeros
+    /// that only this process sees. Known once that page was accessed.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.guard.as_ref().is_some_and(MapGuard::is_lost)
     }
 
     /// Size in bytes.

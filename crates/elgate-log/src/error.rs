@@ -138,6 +138,16 @@ pub enum ReadError {
         /// The directory.
         dir: PathBuf,
     },
+    /// Somebody has cut the head file short while it was in use.
+    #[error(
+        "{} was cut short while it was in use: find the program that did it, and read again from \
+         where you were",
+        path.display()
+    )]
+    HeadLost {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system refused something.
     #[error(transparent)]
     Io(#[from] IoFault),
@@ -149,6 +159,7 @@ impl ReadError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::NoLog { .. } => ErrorCode::RouteUnknown,
+            Self::HeadLost { .. } => ErrorCode::Io,
             Self::Io(fault) => fault.code(),
         }
     }

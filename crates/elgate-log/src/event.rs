@@ -57,6 +57,14 @@ pub enum LogEvent {
     },
     /// The mirror is written again.
     MirrorRegained,
+    /// Somebody has cut the head file short. Readers that had it open are told so; nothing durable
+    /// depends on it, and the log goes on.
+    HeadLost {
+        /// The file.
+        path: PathBuf,
+        /// Why it could not be made whole again, which is tried every second. `None`: it was.
+        error: Option<IoFault>,
+    },
     /// A chore failed that nothing depends on at once: preparing the next segment early, or
     /// removing old ones. Tried again later.
     ChoreFailed {

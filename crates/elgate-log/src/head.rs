@@ -141,6 +141,7 @@ impl Words {
 pub(crate) struct HeadWriter {
     words: Words,
     lock: File,
+    path: PathBuf,
 }
 
 /// A probe by a reader holds the lock for microseconds; a writer holds it for good.
@@ -162,15 +163,32 @@ impl HeadWriter {
             // Nobody wakes this word: a pause that needs no clock of our own.
             futex::wait(&AtomicU32::new(0), 0, Some(LOCK_PAUSE));
         }
-        let bytes = platform.size(&file).at("inspect", &path)?;
-        if let Some(missing) = (HEAD_BYTES as u64).checked_sub(bytes).filter(|bytes| *bytes > 0) {
-            // Written, not merely extended: a mapped page without a block behind it would end
-            // the process when the disk is full.
-            let zeros = &[0; HEAD_BYTES][..missing as usize];
-            platform.write_at(&file, bytes, zeros, false).at("write", &path)?;
-        }
-        let map = platform.map(&file, HEAD_BYTES).at("map", &path)?;
-        Ok(Some(Self { words: Words(map), lock: file }))
+        let words = Words(map_whole(platform, &file, &path)?);
+        Ok(Some(Self { words, lock: file, path }))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether somebody has cut the file short: nobody sees any more what is stored here.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.words.0.is_lost()
+    }
+
+    /// What makes the file whole again and maps it anew; the result goes to
+    /// [`go_on_in`](Self::go_on_in). Blocking.
+    pub(crate) fn mend(
+        &self,
+    ) -> impl FnOnce(&dyn Platform) -> Result<Arc<SharedMap>, IoFault> + Send + 'static {
+        let (file, path) = (self.lock.clone(), self.path.clone());
+        move |platform| map_whole(platform, &file, &path)
+    }
+
+    /// Goes on in another map; [`start`](Self::start) follows.
+    pub(crate) fn go_on_in(&mut self, map: Arc<SharedMap>) {
+        self.words = Words(map);
     }
 
     /// The file that carries the lock.
@@ -246,6 +264,17 @@ impl HeadWriter {
     }
 }
 
+/// Maps the file, once every page of it has a block: one without would end up lost when the disk is
+/// full.
+fn map_whole(platform: &dyn Platform, file: &File, path: &Path) -> Result<Arc<SharedMap>, IoFault> {
+    let bytes = platform.size(file).at("inspect", path)?;
+    if let Some(missing) = (HEAD_BYTES as u64).checked_sub(bytes).filter(|bytes| *bytes > 0) {
+        let zeros = &[0; HEAD_BYTES][..missing as usize];
+        platform.write_at(file, bytes, zeros, false).at("write", path)?;
+    }
+    platform.map(file, HEAD_BYTES).at("map", path)
+}
+
 /// A log's head file as readers and onlookers in any process see it.
 #[derive(Debug)]
 pub struct HeadView {
@@ -263,6 +292,17 @@ impl HeadView {
         let file = platform.open(&path, options).ok()?;
         let words = Words(platform.map(&file, HEAD_BYTES).ok()?);
         Some(Self { words, path })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether somebody has cut the file short: what is seen here is nobody's.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.words.0.is_lost()
     }
 
     /// How far the sink's far end has come. `None` while the file makes no sense. One load.

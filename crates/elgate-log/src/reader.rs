@@ -256,6 +256,9 @@ impl LogReader {
                 Some(batch) => batch,
                 None => self.advance()?,
             };
+            if let Some(head) = self.head.as_ref().filter(|head| head.is_lost()) {
+                return Err(ReadError::HeadLost { path: head.path().to_owned() });
+            }
             match &batch {
                 ReadBatch::Records(records) => self.position = records.last.next(),
                 ReadBatch::Gap { to, .. } => self.position = to.next(),

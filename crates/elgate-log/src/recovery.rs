@@ -142,6 +142,8 @@ pub fn open(
         unsealed: VecDeque::new(),
         sealing: Vec::new(),
         retiring: None,
+        mending: None,
+        mend_at: None,
         retire_at: None,
         quiet_since: None,
         failure: None,
@@ -343,7 +345,7 @@ impl LogWriter {
 }
 
 /// When this process began, in clock ticks since boot: with the pid, it names the process.
-fn process_start_time() -> u64 {
+pub(crate) fn process_start_time() -> u64 {
     static START_TIME: OnceLock<u64> = OnceLock::new();
     *START_TIME.get_or_init(|| {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();

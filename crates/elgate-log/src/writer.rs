@@ -19,10 +19,12 @@
 //! | `commit.rs` | what goes out: writes, syncs, markers; acknowledging them |
 //! | `segments.rs` | which segment it goes to: preparing, rolling, abandoning, parking |
 //! | `retire.rs` | which segments go |
+//! | `head.rs` | a head file that somebody has cut short |
 //! | `mirror.rs` | the same to a second directory |
 
 mod append;
 mod commit;
+mod head;
 mod mirror;
 mod retire;
 mod segments;
@@ -117,6 +119,9 @@ pub struct LogWriter {
     /// Footers handed out: token and segment.
     pub(crate) sealing: Vec<(u32, PathBuf)>,
     pub(crate) retiring: Option<u32>,
+    /// The chore that makes the head file whole again, and when to try it.
+    pub(crate) mending: Option<u32>,
+    pub(crate) mend_at: Option<Monotonic>,
     pub(crate) retire_at: Option<Monotonic>,
     pub(crate) quiet_since: Option<Monotonic>,
     pub(crate) failure: Option<IoFault>,
@@ -228,7 +233,8 @@ impl LogWriter {
             .or_else(|| self.next_seal())
             .or_else(|| self.next_preparation(now))
             .or_else(|| self.next_retirement(now))
-            .or_else(|| self.next_mirror_chore(now));
+            .or_else(|| self.next_mirror_chore(now))
+            .or_else(|| self.next_mending(now));
         self.count_busy(now);
         self.note_quiet(now);
         self.finish_close();
@@ -244,6 +250,8 @@ impl LogWriter {
         } else if self.retiring == Some(token) {
             self.retiring = None;
             self.on_retired(completion, now);
+        } else if self.mending == Some(token) {
+            self.on_mended(completion, now);
         } else if self.mirror.as_ref().is_some_and(|mirror| mirror.chore == Some(token)) {
             self.on_mirror_chore(completion, now);
         } else if let Some(side) = self.sync.as_mut().and_then(|sync| sync.pair.take(token)) {
@@ -271,7 +279,7 @@ impl LogWriter {
             self.preparing.is_none() && (is_needed || self.wants_segment())
         });
         let retire = self.retire_at.filter(|_| self.retiring.is_none() && self.may_retire());
-        [marker, retry, retire, self.mirror_wakeup()].into_iter().flatten().min()
+        [marker, retry, retire, self.mirror_wakeup(), self.mend_at].into_iter().flatten().min()
     }
 
     /// The file that carries the lock of the log's only writer. A driver that carries out the
@@ -379,6 +387,7 @@ impl LogWriter {
             && self.sync.is_none()
             && self.preparing.is_none()
             && self.retiring.is_none()
+            && self.mending.is_none()
             && self.sealing.is_empty()
             && self.mirror.as_ref().is_none_or(|mirror| mirror.chore.is_none())
             && (!self.closing || (self.held.is_empty() && !self.marker_is_wanted()))
@@ -392,6 +401,7 @@ impl LogWriter {
             && self.sync.is_none()
             && self.preparing.is_none()
             && self.retiring.is_none()
+            && self.mending.is_none()
             && self.sealing.is_empty()
             && self.mirror.as_ref().is_none_or(|mirror| mirror.chore.is_none())
     }

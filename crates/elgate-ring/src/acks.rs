@@ -105,6 +105,11 @@ pub(crate) struct AckMap {
 }
 
 impl AckMap {
+    /// Whether somebody has cut the file short: no completion arrives in it any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.memory.is_lost()
+    }
+
     /// `<ring>.ack.<index>`.
     pub(crate) fn path_of(ring: &Path, index: u16) -> PathBuf {
         files::with_suffix(ring, &format!(".ack.{index}"))

@@ -369,7 +369,7 @@ impl Consumer {
         let tail = self.ring.tail().load(Ordering::Acquire);
         let unclaimed =
             self.unread_slots() > 0 && protocol::peek(&*self.ring, self.read) == Peek::Empty;
-        let marked = self.ring.poisoned().load(Ordering::Relaxed) != 0; // only we set it
+        let marked = self.ring.is_given_up(); // only we set the word
         let astray = tail < self.read || tail > self.head + SLOTS;
         if marked || astray || (tail > self.read && unclaimed) {
             self.poison(tail);

@@ -3,9 +3,8 @@
 //! Everything is reached through atomics or through copies of raw memory; no reference to the plain
 //! bytes of a slot ever exists, because another process may change them at any time.
 //!
-//! The size is checked when the file is opened. A process with write permission that *shrinks* the
-//! file afterwards makes the next access of everybody raise SIGBUS: the ring is one trust domain,
-//! and no signal handler is installed to paper over that.
+//! The size is checked when the file is opened. If a process with write permission *shrinks* the
+//! file afterwards, the map is [lost](elgate_io::SharedMap::is_lost), and the ring is given up.
 
 use crate::error::RingError;
 use crate::files;
@@ -67,7 +66,7 @@ impl RingOptions {
 #[derive(Debug)]
 pub(crate) struct Memory {
     base: *mut u8,
-    _map: Arc<SharedMap>,
+    map: Arc<SharedMap>,
 }
 
 // SAFETY: plain memory that several processes write; what is done with the address is justified
@@ -80,7 +79,12 @@ impl Memory {
     pub(crate) fn map(file: &dyn SharedFile, bytes: usize, path: &Path) -> Result<Self, RingError> {
         let map = file.map(bytes).map_err(|source| files::failed("map", path, source))?;
         assert!(map.bytes() >= bytes, "the whole file is mapped");
-        Ok(Self { base: map.base(), _map: map })
+        Ok(Self { base: map.base(), map })
+    }
+
+    /// Whether somebody has cut the file short.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.map.is_lost()
     }
 
     pub(crate) fn base(&self) -> *mut u8 {
@@ -201,6 +205,12 @@ impl RingMap {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the ring was given up, or its file cut short. The word first: only who looks learns
+    /// of the latter. The load is ordered by fences where it matters.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.poisoned().load(Ordering::Relaxed) != 0 || self.memory.is_lost()
     }
 
     /// Names the file after it was renamed.

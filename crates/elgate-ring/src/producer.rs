@@ -62,7 +62,7 @@ impl Producer {
     /// As there.
     pub fn attach_on(host: &Arc<dyn Host>, path: &Path) -> Result<Self, RingError> {
         let ring = Arc::new(RingMap::open(host, path)?);
-        if is_poisoned(&ring) {
+        if ring.is_given_up() {
             return Err(RingError::Poisoned { path: path.to_owned() });
         }
         let seat = Seat::take(&ring)?;
@@ -154,7 +154,7 @@ impl Producer {
         }
         // The fence in `must_wake_consumer` pairs with the one in `Consumer::replace`: either
         // salvage sees our commit, or we see the ring given up.
-        if is_poisoned(&self.ring) {
+        if self.ring.is_given_up() {
             return Err(SubmitError::Poisoned);
         }
         Ok(claim.position)
@@ -205,7 +205,7 @@ impl Producer {
     fn claim(&self, run: u16) -> Result<Claim, SubmitError> {
         debug_assert!((1..=RUN_MAX).contains(&run), "the body's size was checked");
         loop {
-            if is_poisoned(&self.ring) {
+            if self.ring.is_given_up() {
                 return Err(SubmitError::Poisoned);
             }
             let claimed = protocol::claim(&*self.ring, &self.head_cache, self.seat.index(), run);
@@ -308,10 +308,11 @@ impl Producer {
         self.seat.index()
     }
 
-    /// Whether the ring was given up, so that nothing more comes of it.
+    /// Whether the ring was given up, or a file of it or of this producer was cut short, so that
+    /// nothing more comes of it.
     #[must_use]
     pub fn poisoned(&self) -> bool {
-        is_poisoned(&self.ring)
+        self.ring.is_given_up() || self.seat.acks().is_lost()
     }
 
     /// Whether somebody has overwritten this producer's place in the ring, so that it will hear of
@@ -346,10 +347,6 @@ impl Drop for Producer {
             self.seat.vacate();
         }
     }
-}
-
-fn is_poisoned(ring: &RingMap) -> bool {
-    ring.poisoned().load(Ordering::Relaxed) != 0 // ordered by fences where it matters
 }
 
 /// A slot's content in the making, without the cost of zeroing it first.

@@ -1,4 +1,4 @@
-import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { callControl } from '../../src/control/client.js';
@@ -189,6 +189,21 @@ nativeTest(
     t.is((await service.run('tail', 'bad', '--from', 'start')).stdout, 'y\n');
   },
 );
+
+nativeTest('the daemon outlives somebody who cuts a mapped file short, and a tailer is told', async (t) => {
+  const service = await serve(t);
+  t.is((await run(['put', 'access'], { cwd: service.home, stdin: 'a\n' })).code, 0);
+  const tail = start(['tail', 'access', '-f', '--from', 'start'], { cwd: service.home });
+  await tail.printed(/a\n/);
+  truncateSync(join(service.home, 'data/access/head'));
+  const told = await tail.ended;
+  t.is(told.signal, null);
+  t.regex(told.stderr, /data\/access\/head was cut short.*ERR_ELGATE_IO/);
+  t.is((await run(['put', 'access', '--wait', 'delivered'], { cwd: service.home, stdin: 'b\n' })).code, 0);
+  const status = await callControl<EngineStatus>({ url: service.url, token: null }, 'GET', '/status');
+  t.regex(status.routes[0]?.last_error?.message ?? '', /data\/access\/head was cut short/);
+  t.is((await service.run('tail', 'access', '--from', 'start')).stdout, 'a\nb\n');
+});
 
 nativeTest('pausing holds deliveries back, not records', async (t) => {
   const service = await serve(t);
