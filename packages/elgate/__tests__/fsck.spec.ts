@@ -1,6 +1,6 @@
 // The command's part of `elgate fsck`, on a fake addon: which logs, what is printed, exit codes.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { runFake } from './support/cli.js';
@@ -40,6 +40,29 @@ for (const [names, args, expected] of codes) {
     t.is(report.logs.length, args[0] === 'well' ? 1 : names.length, 'what is no log is passed over');
   });
 }
+
+test('what stands in the place of a log is named, and is an error', async (t) => {
+  const dataDir = logs(t, 'well');
+  writeFileSync(join(dataDir, 'file'), 'in the way');
+  writeFileSync(join(dataDir, 'notes.txt'), 'mine');
+  symlinkSync('nowhere', join(dataDir, 'link'));
+  symlinkSync(join(logs(t, 'far'), 'far'), join(dataDir, 'far'));
+  const all = await runFake(['fsck', '--json', '--data-dir', dataDir]);
+  t.is(all.code, 8, all.stderr);
+  t.regex(all.stderr, /file: \S+\/file is no directory where a log would be: move it away.*\[ERR_ELGATE_IO\]/);
+  t.regex(all.stderr, /link: \S+\/link is a link that leads nowhere/);
+  t.is(JSON.parse(all.stdout).logs.length, 4, 'a link to a log is that log; what is no route is passed over');
+  for (const name of ['file', 'link']) {
+    const one = await runFake(['fsck', name, '--data-dir', dataDir]);
+    t.is(one.code, 8);
+    t.regex(one.stderr, new RegExp(`${name} is .* where a log would be`));
+  }
+  const config = join(dataDir, 'elgate.toml');
+  writeFileSync(config, 'data_dir = "."\n[routes.well]\nsink = "none"\n');
+  const known = await runFake(['fsck', '--json', '--config', config]);
+  t.is(JSON.parse(known.stdout).logs.length, 3, "a file that is no route is somebody else's");
+  t.is(known.code, 8);
+});
 
 test('says file, bytes, records, what it is and the way out', async (t) => {
   const dataDir = logs(t, 'flipped', 'live');

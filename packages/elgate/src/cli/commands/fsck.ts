@@ -1,6 +1,6 @@
 // `elgate fsck`: checks logs to the last byte, and repairs them.
 
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { isRouteName } from '../../config/schema.js';
@@ -58,27 +58,57 @@ export function fsckCommand(): Command {
   return withFlags(command, 'config', 'dataDir', 'ring');
 }
 
-/** The directories of the logs that were asked for. */
+/** The directories of the logs that were asked for, and what stands where one would be. */
 async function logDirectories(targets: readonly string[], options: Options): Promise<string[]> {
   if (targets.length > 0) {
     const directories: string[] = [];
-    for (const target of targets) directories.push(await logDirectory(target, options));
+    for (const target of targets) {
+      const inDataDir = isRouteName(target) ? join(await dataDirectory(options), target) : target;
+      const stands = obstacleAt(inDataDir) !== undefined;
+      directories.push(stands ? resolve(inDataDir) : await logDirectory(target, options));
+    }
     return [...new Set(directories)];
   }
   const dataDir = await dataDirectory(options);
   if (!existsSync(dataDir) || !statSync(dataDir).isDirectory()) {
     throw new ElgateError('ERR_ELGATE_IO', `${dataDir} is not a directory: name the data directory with --data-dir`);
   }
-  const logs = readdirSync(dataDir, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && isRouteName(entry.name))
-    .map(({ name }) => join(dataDir, name))
-    .filter((directory) => holdsSegments(directory) || existsSync(join(directory, 'head')))
+  const isRoute = routesOf(dataDir, options);
+  const logs = readdirSync(dataDir)
+    .filter(isRouteName)
+    .map((name) => join(dataDir, name))
+    .filter((path) => {
+      const obstacle = obstacleAt(path);
+      if (obstacle !== undefined) return obstacle.isLink || isRoute(basename(path));
+      return holdsSegments(path) || existsSync(join(path, 'head'));
+    })
     .sort();
   if (logs.length > 0) return logs;
   throw new ElgateError(
     'ERR_ELGATE_ROUTE_UNKNOWN',
     `${dataDir} holds no logs: name the data directory with --data-dir or --config, or the directory of a log`,
   );
+}
+
+/** What stands where the directory of a log would be. */
+function obstacleAt(path: string): { what: string; isLink: boolean } | undefined {
+  const isLink = lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink();
+  if (isLink === undefined) return undefined;
+  const target = statSync(path, { throwIfNoEntry: false });
+  if (target === undefined) return { what: 'a link that leads nowhere', isLink };
+  return target.isDirectory() ? undefined : { what: 'no directory', isLink };
+}
+
+/** Whether a name is a route's. Where no routes are known: whether it looks more like one than like a file's. */
+function routesOf(dataDir: string, options: Options): (name: string) => boolean {
+  const config = configFor(options);
+  const known = config.dataDir === dataDir ? Object.keys(config.routes) : [];
+  try {
+    known.push(...Object.keys(readAddedRoutes(dataDir)));
+  } catch (thrown) {
+    warn(`${dataDir}: ${messageOf(thrown)}`);
+  }
+  return (name) => (known.length === 0 ? !name.includes('.') : known.includes(name));
 }
 
 /**
@@ -118,6 +148,16 @@ function warn(text: string): void {
 
 async function check(directory: string, mirror: string | null, options: Options): Promise<Result> {
   const name = basename(directory);
+  const obstacle = obstacleAt(directory);
+  if (obstacle !== undefined) {
+    const advice = 'move it away, or bring back what it leads to: until then the route is failed';
+    const error = {
+      code: 'ERR_ELGATE_IO',
+      message: `${directory} is ${obstacle.what} where a log would be: ${advice}`,
+    };
+    warn(`${name}: ${error.message} [${error.code}]`);
+    return { directory, mirror, error };
+  }
   const native = binding();
   const fsck = new native.NativeFsck(directory, mirror, options.repair ?? false);
   const progress = setInterval(() => {
