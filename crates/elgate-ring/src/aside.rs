@@ -198,10 +198,10 @@ impl Aside {
         None
     }
 
-    /// Looks at everything that is not done.
-    pub(crate) fn each_waiting(&self, body: &mut Vec<u8>, look: &mut dyn FnMut(&Copied, &[u8])) {
+    /// Looks at everything that is kept.
+    pub(crate) fn each_kept(&self, body: &mut Vec<u8>, look: &mut dyn FnMut(&Copied, &[u8])) {
         let Some(file) = &self.file else { return };
-        for waiting in self.waiting.values() {
+        for waiting in self.waiting.values().chain(&self.finished) {
             let copied = file.read(waiting.at, body);
             if let Some(copied) = copied.filter(|copied| copied.sender == waiting.sender) {
                 look(&copied, body);

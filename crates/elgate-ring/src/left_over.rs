@@ -16,7 +16,7 @@ impl Consumer {
     /// consumer or not yet. What is done counts too as long as older submissions keep its slots.
     pub fn left_over(&self, found: &mut LeftOver) {
         let mut body = Vec::new();
-        self.aside.each_waiting(&mut body, &mut |Copied { sender, header, .. }, body| {
+        self.aside.each_kept(&mut body, &mut |Copied { sender, header, .. }, body| {
             note(found, header, body, sender.ring_id, sender.position);
         });
         let end = self.head + SLOTS;
