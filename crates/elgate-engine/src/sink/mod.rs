@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `file.rs` | appends records to a file |
 //! | `file_tail.rs` | finds, after a crash, which records the file already holds |
+//! | `file_mend.rs` | sets aside and cuts off what else is at its end |
 //! | `http.rs` | POSTs records to an endpoint |
 //! | `keep.rs` | leaves records in the log |
 //! | `cursor_saver.rs` | saves how far a sink has come |
@@ -12,6 +13,7 @@
 
 mod cursor_saver;
 mod file;
+mod file_mend;
 mod file_tail;
 mod http;
 mod keep;
