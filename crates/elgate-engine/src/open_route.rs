@@ -175,11 +175,13 @@ impl Surroundings {
                  reload, and add it again, or restart: its log and cursor are kept"
             )))
         };
-        match () {
-            () if config.flush != current.flush => refuse("flush"),
-            () if config.mirror != current.mirror => refuse("mirror"),
-            () => Ok(()),
+        if config.flush != current.flush {
+            return refuse("flush");
         }
+        if config.mirror != current.mirror {
+            return refuse("mirror");
+        }
+        Ok(())
     }
 
     /// Finds out whether a changed sink could be opened, without disturbing the one that runs.

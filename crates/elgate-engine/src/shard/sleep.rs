@@ -75,7 +75,7 @@ impl Shard {
     fn next_wakeup(&self) -> Option<Monotonic> {
         let intakes = self.intakes.iter().map(Intake::next_wakeup).min();
         let stop = self.stopping.as_ref().map(|stop| stop.deadline);
-        let failed = self.failed.next_wakeup();
+        let failed = self.failed.next_wakeup().filter(|_| !self.is_closing());
         [self.wakeup, intakes, stop, failed].into_iter().flatten().min()
     }
 }
