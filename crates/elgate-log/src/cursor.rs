@@ -10,7 +10,7 @@
 //!      0x38  crc32c u32           of bytes 0x00..0x38
 //! ```
 //!
-//! A file in which neither is valid is put aside as `<name>.cursor.damaged-<n>`.
+//! A file in which neither is valid is replaced; a copy is kept as `<name>.cursor.damaged-<n>`.
 
 use crate::bytes::{checksum, get_u32, get_u64, is_blank, put};
 use crate::error::{AtPath, CursorError, IoFault};
@@ -86,8 +86,11 @@ pub struct Cursor {
     current: Slot,
     current_index: usize,
     saving: Option<Slot>,
-    /// The damaged file that this one replaces.
+    /// The copy of a damaged file that this one replaces.
     lost: Option<PathBuf>,
+    /// That file: its lock keeps out who had it open already.
+    #[expect(dead_code, reason = "held for its lock")]
+    replaced: Option<File>,
 }
 
 impl Cursor {
@@ -108,17 +111,20 @@ impl Cursor {
         let path = cursor_path(dir, name);
         let options = OpenOptions { read: true, write: true, ..Default::default() };
         let mut cursor = match platform.open(&path, options) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(platform, path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::create(platform, path, None)?
+            }
             file => {
                 let file = lock(platform, file.at("open", &path)?, &path)?;
-                match choose(&read_slots(platform, &file, &path)?) {
+                let bytes = read_slots(platform, &file, &path)?;
+                match choose(&bytes) {
                     Ok((current, current_index)) if current.generation > 0 => {
-                        Self { file, path, current, current_index, saving: None, lost: None }
+                        let (saving, lost, replaced) = (None, None, None);
+                        Self { file, path, current, current_index, saving, lost, replaced }
                     }
                     _ => {
-                        let kept = kept_path(platform, &path)?;
-                        platform.rename(&path, &kept).at("put aside", &path)?;
-                        Self::create(platform, path)?
+                        keep(platform, &file, &bytes, &path)?;
+                        Self::create(platform, path, Some(file))?
                     }
                 }
             }
@@ -131,14 +137,19 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// Makes the file whole before it has its name: one that is blank was never so.
-    fn create(platform: &dyn Platform, path: PathBuf) -> Result<Self, CursorError> {
+    /// Makes the file whole before it has its name: one that is blank was never so. It takes the
+    /// name of a lost one, for retention must not find none in between.
+    fn create(
+        platform: &dyn Platform,
+        path: PathBuf,
+        replaced: Option<File>,
+    ) -> Result<Self, CursorError> {
         let unfinished = beside(&path, "unfinished");
         let options = OpenOptions { read: true, write: true, create: true, ..Default::default() };
         let file = platform.open(&unfinished, options).at("create", &unfinished)?;
         let file = lock(platform, file, &path)?;
         let read = OpenOptions { read: true, ..Default::default() };
-        if platform.open(&path, read).is_ok() {
+        if replaced.is_none() && platform.open(&path, read).is_ok() {
             // Somebody else was faster.
             remove_if_there(platform, &unfinished)?;
             return Err(CursorError::InUse { path });
@@ -148,7 +159,7 @@ impl Cursor {
         bytes.resize(2 * SLOT_BYTES, 0);
         platform.write_at(&file, 0, &bytes, true).at("write", &unfinished)?;
         platform.rename(&unfinished, &path).at("rename a new cursor to", &path)?;
-        Ok(Self { file, path, current, current_index: 0, saving: None, lost: None })
+        Ok(Self { file, path, current, current_index: 0, saving: None, lost: None, replaced })
     }
 
     /// What to tell whoever reads: a file of this name could not be read, and nothing has been
@@ -338,11 +349,15 @@ fn kept_files(platform: &dyn Platform, path: &Path) -> Result<Vec<PathBuf>, IoFa
     Ok(kept)
 }
 
-/// A name for another one.
-fn kept_path(platform: &dyn Platform, path: &Path) -> Result<PathBuf, IoFault> {
+/// Keeps a copy of a damaged file, durably but for its name.
+fn keep(platform: &dyn Platform, file: &File, bytes: &[u8], path: &Path) -> Result<(), IoFault> {
     let taken = kept_files(platform, path)?;
     let mut names = (1..).map(|number| beside(path, &format!("{KEPT}-{number}")));
-    Ok(names.find(|name| !taken.contains(name)).unwrap_or_else(|| beside(path, KEPT)))
+    let copy = names.find(|name| !taken.contains(name)).unwrap_or_else(|| beside(path, KEPT));
+    let size = platform.size(file).at("inspect", path)?.min(bytes.len() as u64);
+    let options = OpenOptions { write: true, create: true, ..Default::default() };
+    let target = platform.open(&copy, options).at("create", &copy)?;
+    platform.write_at(&target, 0, &bytes[..size as usize], true).at("write", &copy)
 }
 
 #[cfg(test)]
