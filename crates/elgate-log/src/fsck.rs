@@ -40,8 +40,12 @@ use segments::{Found, Pair};
 use std::path::Path;
 use walk::{BEGIN, Ceiling, Position};
 
+/// How often a log with a mirror is looked through at most.
+const PASSES_MAX: u32 = 8;
+
 /// Checks the log in `dir`, and repairs it if `options` ask for that. Blocking, for as long as it
-/// takes to read all of it. `progress` is told how many bytes of how many have been looked at.
+/// takes to read all of it; a repair with a mirror looks through it again as long as it sets
+/// something right. `progress` is told how many bytes of how many have been looked at this time.
 ///
 /// Everything reported as repaired is durable when this returns. Killed anywhere, it leaves the
 /// log no worse than it was, and the next run finishes.
@@ -66,21 +70,33 @@ pub fn fsck(
     };
     let is_live =
         !options.repair && head.as_ref().is_some_and(|head| head.writer_is_alive(platform));
-    // Before the segments are listed: what was durable now is in those listed then.
-    let preferred = head.as_ref().and_then(HeadView::log_id);
-    let marks = preferred.and_then(|log_id| head.as_ref()?.watermarks(log_id));
-    let mut check = Check {
-        platform,
-        dir,
-        options,
-        live: is_live.then(|| marks.map_or(Lsn::ZERO, |marks| marks.durable)),
-        last_writer: None,
-        report: FsckReport { is_live, ..FsckReport::default() },
-        progress,
-        bytes_total: 0,
+    let mut earlier = FsckReport::default();
+    let mut passes = 0;
+    let mut report = loop {
+        passes += 1;
+        // Before the segments are listed: what was durable now is in those listed then.
+        let preferred = head.as_ref().and_then(HeadView::log_id);
+        let marks = preferred.and_then(|log_id| head.as_ref()?.watermarks(log_id));
+        let mut check = Check {
+            platform,
+            dir,
+            options,
+            live: is_live.then(|| marks.map_or(Lsn::ZERO, |marks| marks.durable)),
+            last_writer: None,
+            report: FsckReport { is_live, ..FsckReport::default() },
+            progress: &mut *progress,
+            bytes_total: 0,
+        };
+        check.run(preferred, marks)?;
+        let mut report = check.report;
+        // What was set right may vouch for what only one copy has and nobody could believe before.
+        let may_find_more = report.repaired > 0 && options.mirror.is_some() && passes < PASSES_MAX;
+        report.take_repaired(earlier);
+        if !may_find_more {
+            break report;
+        }
+        earlier = report;
     };
-    check.run(preferred, marks)?;
-    let mut report = check.report;
     if let (true, Some(head)) = (is_live, &head) {
         forget_what_was_removed(platform, head, &mut report);
     }

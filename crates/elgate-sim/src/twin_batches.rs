@@ -1,9 +1,9 @@
 //! Which records of a mirror a repair may believe.
 //!
 //! A twin with its footer is complete. One without may hold attempts that came to nothing while it
-//! was away; of it counts what it says itself to be durable, and what is of the log's last epoch,
-//! for numbers are given out again only in a later one. What lies between may be right as well, but
-//! nobody can be asked to know it. The layouts are those of RFC 0001, section 4.
+//! was away; of it counts what it says itself to be durable, and what is of the log's last epoch
+//! and was promised, for numbers are given out again only in a later one. What lies between may be
+//! right as well, but nobody can be asked to know it. The layouts are those of RFC 0001, section 4.
 
 use elgate_types::Lsn;
 use elgate_types::limits::BLOCK_BYTES;
@@ -18,8 +18,9 @@ struct Batch {
     durable: u64,
 }
 
-/// The records that count, of segments with these bytes: the twins, and the log's own.
-pub(crate) fn believable(twins: &[Vec<u8>], own: &[Vec<u8>]) -> BTreeSet<Lsn> {
+/// The records that count, of segments with these bytes: the twins, and the log's own, whose head
+/// file says what was promised.
+pub(crate) fn believable(twins: &[Vec<u8>], own: &[Vec<u8>], promised: Lsn) -> BTreeSet<Lsn> {
     let all = own.iter().chain(twins).flat_map(|segment| batches(segment));
     let last_epoch = all.map(|batch| batch.epoch).max().unwrap_or(0);
     let mut found = BTreeSet::new();
@@ -30,7 +31,9 @@ pub(crate) fn believable(twins: &[Vec<u8>], own: &[Vec<u8>]) -> BTreeSet<Lsn> {
         let stated = batches.iter().map(|batch| batch.durable).max().unwrap_or(0);
         for batch in batches {
             let lsns = batch.first..batch.first.saturating_add(batch.records);
-            let counts = |lsn: &u64| is_complete || *lsn <= stated || batch.epoch == last_epoch;
+            let is_last = batch.epoch == last_epoch;
+            let counts =
+                |lsn: &u64| is_complete || *lsn <= stated || (is_last && *lsn <= promised.0);
             found.extend(lsns.filter(counts).map(Lsn));
         }
     }

@@ -184,7 +184,11 @@ impl<'a> Exam<'a> {
                 }
             }
         }
-        let believable = believable(&self.bytes_in(&self.mirror), &self.bytes_in(&self.dir));
+        let described = elgate_log::describe(&*stage.world.platform(), &self.dir).ok();
+        let marks = described.and_then(|it| it.watermarks);
+        let promised = marks.map_or(Lsn::ZERO, |marks| marks.durable);
+        let (twins, segments) = (self.bytes_in(&self.mirror), self.bytes_in(&self.dir));
+        let believable = believable(&twins, &segments, promised);
         if twin_is_sound && self.roll(|dice| dice.below(4)) > 0 {
             let strikes = self.roll(|dice| dice.between(1, 4));
             for _ in 0..strikes {

@@ -167,6 +167,19 @@ impl FsckReport {
         self.repaired + self.repairable + self.left == 0
     }
 
+    /// Takes over what was set right when the log was looked through before.
+    pub(super) fn take_repaired(&mut self, earlier: Self) {
+        self.repaired += earlier.repaired;
+        self.bytes += earlier.bytes;
+        self.omitted += earlier.omitted;
+        let is_repaired = |finding: &Finding| finding.outcome == FindingOutcome::Repaired;
+        let mut findings: Vec<_> = earlier.findings.into_iter().filter(is_repaired).collect();
+        findings.append(&mut self.findings);
+        self.omitted += findings.len().saturating_sub(FINDINGS_MAX) as u64;
+        findings.truncate(FINDINGS_MAX);
+        self.findings = findings;
+    }
+
     pub(super) fn add(&mut self, finding: Finding) {
         match finding.outcome {
             FindingOutcome::Note => {}
