@@ -349,9 +349,11 @@ impl Route {
         }
     }
 
-    /// Lets the sink finish what is under way; `take_retired_sink` yields it when it has.
+    /// Lets the sink finish what is under way; [`is_retired`](Self::is_retired) says when it has.
     pub(crate) fn retire_sink(&mut self, now: Monotonic) {
         self.dirty = true;
+        // The next one may have to compare what this one was given with what the log has.
+        self.log.flush();
         if let Some(sink) = &mut self.sink {
             sink.retire(now);
         }
@@ -364,6 +366,11 @@ impl Route {
             self.feed.release();
         }
         self.sink.is_none()
+    }
+
+    /// Whether the retired sink is gone, and everything that it was given is durable.
+    pub(crate) fn is_retired(&mut self) -> bool {
+        self.drop_retired_sink() && self.taken <= self.log.durable()
     }
 
     /// Whether everything that a sink was given can be read again, as the next one may have to: not

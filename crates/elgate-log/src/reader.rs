@@ -25,7 +25,7 @@ use crate::head::HeadView;
 use crate::record::Records;
 use crate::segment_file::SegmentFile;
 use elgate_io::{Platform, futex};
-use elgate_types::{Lsn, WallTime};
+use elgate_types::{Lsn, Monotonic, WallTime};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,6 +138,8 @@ pub struct LogReader {
     /// A place that was looked at in vain, so that an offline log is not searched again and
     /// again.
     known_end: Option<(u64, u64)>,
+    /// Which record that a live writer has written could not be found first when.
+    absent: Option<(Lsn, Monotonic)>,
 }
 
 #[derive(Debug)]
@@ -153,8 +155,7 @@ struct OpenSegment {
 struct Limit {
     /// The last record that must be there, as far as anybody has said.
     promised: Lsn,
-    /// The last record whose absence is a loss. What a live writer has only written, it may write
-    /// again elsewhere.
+    /// The last record whose absence is a loss at once.
     durable: Lsn,
     /// Whether nothing beyond it may be served.
     is_live: bool,
@@ -216,6 +217,7 @@ impl LogReader {
             since: None,
             salvaged: VecDeque::new(),
             known_end: None,
+            absent: None,
         };
         match from {
             ReadFrom::Start => reader.position = reader.first_kept()?,

@@ -486,11 +486,11 @@ impl Simulation {
                 self.open_engine(false);
             }
             let routes = self.config().routes;
-            if self.engine.is_some() && self.apply(&routes).is_ok() {
-                break;
-            }
+            let applied = if self.engine.is_some() { self.apply(&routes) } else { Err(gone()) };
+            let Err(error) = applied else { break };
             if !self.is_well() || attempt + 1 == OPEN_ATTEMPTS_MAX {
-                stage.violate("I7: no engine runs though nothing is wrong any more".into());
+                let what = "I7: no engine runs though nothing is wrong any more";
+                stage.violate(format!("{what}: {error}"));
                 return;
             }
             // Whoever is refused tries again later.

@@ -198,9 +198,7 @@ impl Shard {
             match closing {
                 Closing::Sink(slot, reply) => {
                     let route = self.routes[slot].as_mut();
-                    let is_ready =
-                        |route: &mut Box<Route>| route.drop_retired_sink() && route.is_settled();
-                    match route.map(|route| (is_ready(route), route.taken)) {
+                    match route.map(|route| (route.is_retired(), route.taken)) {
                         Some((false, _)) => self.closing.push(Closing::Sink(slot, reply)),
                         gone => answer(&reply, Ok(gone.map_or(Lsn::ZERO, |(_, taken)| taken))),
                     }

@@ -9,9 +9,13 @@ use crate::head::HeadView;
 use elgate_io::Platform;
 use elgate_types::Lsn;
 use std::ops::Range;
+use std::time::Duration;
 
 /// Small batches are handed on together up to this size.
 const GATHER_BYTES: usize = 128 * 1024;
+
+/// What was written but not synced is lost if it cannot be found for so long.
+const ABSENT_FOR: Duration = Duration::from_secs(1);
 
 /// How far the search for what is at the position has come.
 #[derive(Clone, Copy)]
@@ -162,16 +166,17 @@ impl LogReader {
     /// `None`: look again.
     fn explain(&mut self, limit: Limit) -> Result<Option<ReadBatch>, ReadError> {
         let platform = self.platform.clone();
-        let is_durable = limit.durable >= self.position;
-        let Some(open) = &mut self.open else { return self.nothing_open(limit) };
+        let lost_to = self.lost_to(limit);
+        let is_lost = lost_to >= self.position;
+        let Some(open) = &mut self.open else { return self.nothing_open(lost_to) };
         let (index, offset, epoch) = (open.index, open.offset, open.epoch);
         let sequence = open.file.header.sequence;
         let path = open.file.path.clone();
         let mut next_used = self.catalog.next_used(&*platform, index)?;
-        if next_used.is_none() && is_durable && self.catalog.find_hidden(&*platform)? {
+        if next_used.is_none() && is_lost && self.catalog.find_hidden(&*platform)? {
             next_used = self.catalog.next_used(&*platform, index)?;
         }
-        if next_used.is_none() && !is_durable && self.known_end == Some((sequence, offset)) {
+        if next_used.is_none() && !is_lost && self.known_end == Some((sequence, offset)) {
             return Ok(Some(ReadBatch::CaughtUp));
         }
 
@@ -194,7 +199,7 @@ impl LogReader {
             return Ok(None);
         }
         let sealed = footer.map_or(Lsn::ZERO, |footer| Lsn(footer.next_lsn.0 - 1));
-        let known = limit.durable.max(after.states).max(sealed);
+        let known = lost_to.max(after.states).max(sealed);
         let goes_on = next_used.is_some_and(|next| !self.catalog.begins_damaged(next));
         if !(known >= self.position || goes_on) {
             self.known_end = Some((sequence, offset));
@@ -226,17 +231,33 @@ impl LogReader {
         Ok(self.salvaged.pop_front())
     }
 
+    /// The last record whose absence is a loss. What a live writer has written without a sync, it may
+    /// just be writing again elsewhere, before its watermark says so.
+    fn lost_to(&mut self, limit: Limit) -> Lsn {
+        let position = self.position;
+        if !(limit.durable..limit.promised).contains(&Lsn(position.0 - 1)) {
+            self.absent = None;
+            return limit.durable;
+        }
+        let now = self.platform.now();
+        let (_, since) = *self.absent.insert(match self.absent {
+            Some((absent, since)) if absent == position => (absent, since),
+            _ => (position, now),
+        });
+        if now.since(since) >= ABSENT_FOR { limit.promised } else { limit.durable }
+    }
+
     /// No segment begins at or before the position. `None`: look again.
-    fn nothing_open(&mut self, limit: Limit) -> Result<Option<ReadBatch>, ReadError> {
+    fn nothing_open(&mut self, lost_to: Lsn) -> Result<Option<ReadBatch>, ReadError> {
         let nothing_begins = self.catalog.first_used(&*self.platform)?.is_none();
-        if !(nothing_begins && limit.durable >= self.position) {
+        if !(nothing_begins && lost_to >= self.position) {
             return Ok(Some(ReadBatch::CaughtUp));
         }
         if self.catalog.find_hidden(&*self.platform)? {
             return Ok(None);
         }
         // Every segment that could hold it is gone or blank.
-        let (from, to) = (self.position, limit.durable);
+        let (from, to) = (self.position, lost_to);
         Ok(Some(ReadBatch::Gap { from, to, reason: GapReason::Damaged }))
     }
 
