@@ -258,9 +258,10 @@ impl Check<'_> {
 
 /// The LSN that the first segment should begin with, if that can be told.
 fn first_kept(pairs: &[Pair], marks: Option<Watermarks>) -> Option<Lsn> {
-    let pair = pairs.iter().find(|pair| pair.first.is_some())?;
-    let first = pair.first?;
-    if !pair.begins_damaged {
+    let index = pairs.iter().position(|pair| pair.first.is_some())?;
+    let first = pairs[index].first?;
+    // Of segments before it that do not say what they begin with, the records may be lost.
+    if index == 0 && !pairs[index].begins_damaged {
         return Some(first);
     }
     if pairs.first().is_some_and(|pair| pair.header.sequence == 1) {
