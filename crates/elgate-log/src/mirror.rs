@@ -16,6 +16,7 @@ use crate::segment_header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::unreadable::is_media_error;
 use elgate_io::{Buffer, File, Platform};
 use elgate_types::seeded_bug;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +114,25 @@ fn retired_file(
         entry.bytes == bytes && entry.is_file && naming::is_retired(&entry.name)
     };
     Ok(entries.into_iter().find(fits).map(|entry| mirror.join(entry.name)))
+}
+
+/// Those of these segments of which the mirror has no file.
+pub(crate) fn without_twin(
+    platform: &dyn Platform,
+    mirror: &Path,
+    mut segments: Vec<PathBuf>,
+) -> Vec<PathBuf> {
+    match platform.list(mirror) {
+        Ok(entries) => {
+            let there: BTreeSet<PathBuf> =
+                entries.into_iter().map(|entry| mirror.join(entry.name)).collect();
+            segments.retain(|segment| !there.contains(&twin_path(mirror, segment)));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Whoever writes there will meet it.
+        Err(_) => segments.clear(),
+    }
+    segments
 }
 
 /// The twin of the segment that writing goes on in at `end`, brought up to date. What lies behind

@@ -224,6 +224,22 @@ fn a_mirror_that_a_writer_keeps_is_clean_live_and_after_a_crash() {
 }
 
 #[test]
+fn a_segment_that_a_running_mirror_has_lost_is_named() {
+    let mut rig = mirrored_rig(1);
+    for _ in 0..9 {
+        rig.commit(700_000);
+    }
+    while rig.turn() {}
+    assert_eq!(run(&rig.world, false, true).findings, []);
+    let segment = rig.segments()[0].clone();
+    let twin = Path::new(MIRROR).join(segment.file_name().expect("a name"));
+    rig.world.platform().remove(&twin).expect("removes");
+    let report = run(&rig.world, false, true);
+    let found: Vec<_> = report.findings.iter().map(|finding| &finding.path).collect();
+    assert_eq!(found, [&segment], "{report:?}");
+}
+
+#[test]
 fn what_a_mirror_missed_is_copied() {
     let mut rig = mirrored_rig(1);
     for _ in 0..9 {

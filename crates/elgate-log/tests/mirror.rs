@@ -243,6 +243,25 @@ fn retention_takes_the_twins_too() {
 }
 
 #[test]
+fn what_somebody_takes_away_from_a_running_mirror_is_copied_again() {
+    let mut rig = rig(mirrored());
+    let until_segments = |rig: &mut Rig, count| {
+        while rig.segments().len() < count {
+            rig.commit(900_000);
+        }
+        settle(rig);
+    };
+    until_segments(&mut rig, 4);
+    assert_same(&rig.world);
+    for segment in &rig.segments()[..2] {
+        rig.world.platform().remove(&twin(segment)).expect("removes");
+    }
+    until_segments(&mut rig, 5);
+    assert_eq!(rig.writer.stats().mirror.map(|mirror| mirror.segments_behind), Some(0));
+    assert_same(&rig.world);
+}
+
+#[test]
 fn the_logs_own_directory_is_no_mirror() {
     let mut rig = Rig::open(SimWorld::new(6), LogOptions { mirror: Some(DIR.into()), ..small() });
     rig.commit(100);

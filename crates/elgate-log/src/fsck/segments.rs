@@ -351,9 +351,19 @@ impl Check<'_> {
                     }
                 }
                 (None, Some(_)) => pair.there = None,
-                // A writer sees to its mirror itself.
                 (Some(image), None) if self.live.is_none() => {
                     pair.there = self.copy_over(image, &mirror, !is_last)?;
+                }
+                // A writer sees to its mirror itself.
+                (Some(image), None) if !is_last => {
+                    let (path, twin) = (image.path.clone(), mirror.join(image.name()));
+                    let read = OpenOptions { read: true, ..OpenOptions::default() };
+                    let opened = self.platform.open(&twin, read);
+                    if opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                        let what = "the mirror lacks this segment".to_owned();
+                        let advice = "its writer copies it, at the latest with the next segment";
+                        self.report(FindingKind::Mirror, FindingOutcome::Note, &path, what, advice);
+                    }
                 }
                 _ => {}
             }

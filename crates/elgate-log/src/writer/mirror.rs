@@ -54,6 +54,8 @@ struct Report {
     spare: Option<(PathBuf, Result<File, IoFault>)>,
     /// The segment that was brought up to date, and whether that went well.
     caught_up: Option<(PathBuf, Result<(), IoFault>)>,
+    /// Segments whose twin somebody has taken away.
+    bereft: Vec<PathBuf>,
 }
 
 impl LogWriter {
@@ -186,6 +188,10 @@ impl LogWriter {
         twin: Option<Result<File, IoFault>>,
         now: Monotonic,
     ) -> Option<File> {
+        if let Some(mirror) = &mut self.mirror {
+            // Every so often it is seen whether the earlier ones are still there.
+            mirror.chore_at.get_or_insert(now);
+        }
         match twin? {
             Ok(file) => {
                 if let Some(mirror) = &mut self.mirror
@@ -234,6 +240,7 @@ impl LogWriter {
         // What is under way may be written too late to be copied.
         let growing = self.active.as_ref().filter(|active| active.twin.is_none());
         let growing = growing.filter(|_| !self.flights.is_empty());
+        let sealed = self.segments_with_twin();
         let mirror = self.mirror.as_mut()?;
         mirror.chore = Some(token);
         mirror.chore_at = None;
@@ -249,9 +256,19 @@ impl LogWriter {
                 let result = mirror::catch_up(platform, &dir, &path, direct);
                 (path, result)
             });
-            Ok(Box::new(Report { spare, caught_up }))
+            let bereft = mirror::without_twin(platform, &dir, sealed);
+            Ok(Box::new(Report { spare, caught_up, bereft }))
         };
         Some((token, Op::Blocking(Box::new(call))))
+    }
+
+    /// Earlier segments that the mirror should have; none while retention takes some away.
+    fn segments_with_twin(&self) -> Vec<PathBuf> {
+        let (Some(mirror), None) = (&self.mirror, self.retiring) else { return Vec::new() };
+        let active = self.active.as_ref().map(|active| &active.path);
+        let paths = self.segments.iter().map(|segment| &segment.path);
+        let is_due = |path: &&PathBuf| Some(*path) != active && !mirror.behind.contains(path);
+        paths.filter(is_due).cloned().collect()
     }
 
     pub(super) fn on_mirror_chore(&mut self, completion: Completion, now: Monotonic) {
@@ -277,6 +294,9 @@ impl LogWriter {
                 }
                 Err(fault) => self.mirror_failed(fault, now),
             }
+        }
+        if let Some(mirror) = &mut self.mirror {
+            report.bereft.iter().for_each(|segment| mirror.remember(segment));
         }
         match report.spare {
             Some((path, Ok(file))) => {
