@@ -62,6 +62,8 @@ pub(crate) struct Route {
     pub(crate) is_closed_to_producers: bool,
     /// Submissions found in the log at start-up, by ring and position.
     replayed: HashMap<(u64, u64), SourceSpan>,
+    /// The last position of each ring that was found there.
+    logged_to: HashMap<u64, u64>,
     flush_waiters: Vec<(Lsn, SyncSender<()>)>,
     parked: Option<String>,
     lost_records: u64,
@@ -82,6 +84,8 @@ impl Route {
         sink: Sink,
         sources: Vec<SourceSpan>,
     ) -> Self {
+        // In order of position: the last one of a ring stays.
+        let logged_to = sources.iter().map(|span| (span.ring_id, span.position)).collect();
         let replayed =
             sources.into_iter().map(|span| ((span.ring_id, span.position), span)).collect();
         Self {
@@ -100,6 +104,7 @@ impl Route {
             waiting_since: None,
             is_closed_to_producers: false,
             replayed,
+            logged_to,
             flush_waiters: Vec::new(),
             parked: None,
             lost_records: 0,

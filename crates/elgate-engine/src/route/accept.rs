@@ -100,6 +100,11 @@ impl Route {
         self.dirty = true;
         let &Incoming { address, op_id, record_count, .. } = incoming;
         let mut progress = Progress::default();
+        if self.was_passed_over(address) {
+            mark::hit("ring.replay_passed_over");
+            acknowledgements.push(incoming.refused(ErrorCode::Timeout));
+            return;
+        }
         if !self.replayed.is_empty()
             && !seeded_bug::is("append-replayed-again")
             && let Some(span) = self.replayed.remove(&(address.ring_id, address.position))
@@ -139,6 +144,15 @@ impl Route {
         } else {
             self.expect_durable(address, op_id, record_count, progress, false);
         }
+    }
+
+    /// Whether a later submission of its ring was found in the log, and this one not. A ring's are
+    /// logged in their order, so this one was refused before the engine died, or what the log had of
+    /// it is lost. It keeps the order: by that one knows how far back to look for the others.
+    fn was_passed_over(&self, address: Address) -> bool {
+        let logged_to = self.logged_to.get(&address.ring_id);
+        logged_to.is_some_and(|last| address.position < *last)
+            && !self.replayed.contains_key(&(address.ring_id, address.position))
     }
 
     /// Whether a submission that is finished later than this one is appended would still be found in

@@ -1,7 +1,7 @@
 //! One route, log and sink, in virtual time: cases that need a completion at one certain moment. The
 //! whole engine under seeded faults and deaths is the matter of `elgate-sim`.
 
-use super::{Acknowledgement, Incoming, Part, Route};
+use super::{Acknowledgement, Incoming, Part, Route, Verdict};
 use crate::config::RouteConfig;
 use crate::open_route::{LogPlace, Surroundings};
 use crate::shard::Address;
@@ -10,7 +10,7 @@ use elgate_io::sim::{SimDriver, SimWorld};
 use elgate_io::{Completion, Driver, Op, Wait};
 use elgate_log::SourceSpan;
 use elgate_ring::LeftOver;
-use elgate_types::{Level, Lsn, RouteName};
+use elgate_types::{ErrorCode, Level, Lsn, RouteName};
 use std::path::Path;
 use std::time::Duration;
 
@@ -412,6 +412,27 @@ fn retention_leaves_what_a_ring_may_hand_over_again() {
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
     assert_eq!(lines, run.submitted, "lines in the file, of those submitted");
     run.assert_file_holds_each_line_once();
+}
+
+#[test]
+fn a_submission_that_was_passed_over_is_not_logged_behind_later_ones() {
+    let mut run = Run::new(1);
+    let mut route = run.open();
+    let driver = run.world.driver();
+    let mut acks = Vec::new();
+    run.submissions = vec![(0, 1), (1, 1), (2, 1)];
+    let span = SourceSpan { ring_id: 1, position: 1, first_lsn: Lsn(1), record_count: 1 };
+    route.replayed.insert((1, 1), span);
+    route.logged_to.insert(1, 1);
+    for submission in 0..3 {
+        run.replay(&mut route, &driver, &mut acks, submission);
+    }
+    assert_eq!(route.log.next_lsn(), Lsn(2), "the last one alone is appended");
+    let code = |ack: &Acknowledgement| match ack.verdict {
+        Verdict::Finished(completion) => completion.status,
+        Verdict::SetAside => None,
+    };
+    assert_eq!(acks.iter().map(code).collect::<Vec<_>>(), [Some(ErrorCode::Timeout), None]);
 }
 
 #[test]
