@@ -87,10 +87,11 @@ pub fn fsck(
             progress: &mut *progress,
             bytes_total: 0,
         };
-        check.run(preferred, marks)?;
+        let is_changed = check.run(preferred, marks)?;
         let mut report = check.report;
         // What was set right may vouch for what only one copy has and nobody could believe before.
-        let may_find_more = report.repaired > 0 && options.mirror.is_some() && passes < PASSES_MAX;
+        let is_changed = is_changed || report.repaired > 0;
+        let may_find_more = is_changed && options.mirror.is_some() && passes < PASSES_MAX;
         report.take_repaired(earlier);
         if !may_find_more {
             break report;
@@ -140,7 +141,12 @@ fn check_places(
 }
 
 impl Check<'_> {
-    fn run(&mut self, preferred: Option<u128>, marks: Option<Watermarks>) -> Result<(), FsckError> {
+    /// Looks through the log once; whether anything was written to a segment.
+    fn run(
+        &mut self,
+        preferred: Option<u128>,
+        marks: Option<Watermarks>,
+    ) -> Result<bool, FsckError> {
         let mut found = self.find_segments(preferred)?;
         let marks = marks.filter(|_| found.pairs.is_empty() || preferred == Some(found.log_id));
         let marks = match marks {
@@ -153,7 +159,7 @@ impl Check<'_> {
         self.find_missing(&mut found, promised)?;
         self.walk_all(&mut found, marks, promised)?;
         self.quarantine()?;
-        Ok(())
+        Ok(found.pairs.iter().any(Pair::is_changed))
     }
 
     fn walk_all(

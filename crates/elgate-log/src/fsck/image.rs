@@ -34,6 +34,8 @@ pub(super) struct Image {
     unreadable: Unreadable,
     /// Whether any block was ever found so.
     has_unreadable: bool,
+    /// Whether anything was written to it.
+    pub(super) is_changed: bool,
 }
 
 impl Image {
@@ -50,6 +52,7 @@ impl Image {
             window_offset: 0,
             unreadable: Unreadable::any_number(),
             has_unreadable: false,
+            is_changed: false,
         })
     }
 
@@ -252,6 +255,7 @@ impl Image {
         let new = Buffer::copy_of(bytes);
         platform.write_at(&file, offset, &new, true).at("repair", &self.path)?;
         platform.sync(&file).at("sync", &self.path)?;
+        self.is_changed = true;
         self.forget(platform)?;
         if self.read(platform, offset, new.len())? != &new[..] {
             let error = io::Error::other("what was written does not read back");

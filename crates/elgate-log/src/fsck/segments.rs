@@ -50,6 +50,11 @@ impl Pair {
         u64::from(self.here.is_some()) + u64::from(self.there.is_some())
     }
 
+    /// Whether anything was written to one of them, be it a mere footer.
+    pub(super) fn is_changed(&self) -> bool {
+        [&self.here, &self.there].into_iter().flatten().any(|image| image.is_changed)
+    }
+
     pub(super) fn path(&self) -> &Path {
         let image = self.here.as_ref().or(self.there.as_ref());
         image.map_or(Path::new(""), |image| &image.path)
