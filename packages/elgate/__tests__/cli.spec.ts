@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { callControl } from '../src/control/client.js';
@@ -218,6 +218,19 @@ test('SIGHUP reloads routes; a bad file changes nothing and says why', async (t)
   );
   daemon.kill('SIGINT');
   t.is((await daemon.ended).code, 0);
+});
+
+test('SIGHUP while the file that was found is away changes nothing', async (t) => {
+  const { daemon, cwd, url } = await serve(t);
+  renameSync(join(cwd, 'elgate.toml'), join(cwd, 'away'));
+  writeFileSync(join(cwd, 'elgate.json'), '{}');
+  daemon.kill('SIGHUP');
+  await daemon.printed(/not reloaded, the running configuration stays: .*elgate\.toml: does not exist/);
+  const { routes } = await callControl<{ routes: { name: string }[] }>({ url, token: null }, 'GET', '/routes');
+  t.deepEqual(
+    routes.map(({ name }) => name),
+    ['a'],
+  );
 });
 
 test('a second signal ends a drain at once', async (t) => {

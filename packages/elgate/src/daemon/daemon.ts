@@ -98,7 +98,7 @@ export class Daemon implements ControlSubject {
         { ...this.config, listen: this.#listen },
         { ...next, listen: formatListen(next.admin) },
       );
-      this.config = { ...this.config, routes: next.routes, origin: next.origin, given: next.given };
+      this.config = { ...this.config, file: next.file, routes: next.routes, origin: next.origin, given: next.given };
       return { changes, needRestart };
     });
   }

@@ -3,7 +3,7 @@
 import { Command } from 'commander';
 import { isLoopback } from '../../config/listen.js';
 import { checkReachable, chosenDefaults } from '../../config/load.js';
-import { adminUrl, type Config, MODES } from '../../config/schema.js';
+import { adminUrl, MODES } from '../../config/schema.js';
 import { buildInfo, engineStatus } from '../../control/handlers.js';
 import { Daemon } from '../../daemon/daemon.js';
 import { toElgateError } from '../../errors.js';
@@ -25,12 +25,11 @@ export function serveCommand(): Command {
 }
 
 async function serve(options: ServeOptions): Promise<void> {
-  const load = () => configFor(options);
-  const config = load();
+  const config = configFor(options);
   let daemon: Daemon | undefined;
   // From the very beginning: without a listener this signal would end the process.
   process.on('SIGHUP', () => {
-    if (daemon !== undefined) void reload(daemon, load);
+    if (daemon !== undefined) void reload(daemon, options);
   });
   daemon = await Daemon.start(config);
   const end = stopped(daemon, options.drainTimeout * 1000);
@@ -64,10 +63,12 @@ async function drain(daemon: Daemon, drainMs: number): Promise<void> {
   print(`stopped; durable, and delivered after the next start: ${list}`);
 }
 
-async function reload(daemon: Daemon, load: () => Config): Promise<void> {
+async function reload(daemon: Daemon, options: ServeOptions): Promise<void> {
   try {
     const { changes, needRestart } = await daemon.reload(() => {
-      const next = load();
+      // The file in use, also where it was searched for: while it is away, another or none would take its place.
+      const { file } = daemon.config;
+      const next = configFor(file === null ? options : { ...options, config: file });
       checkReachable(next);
       return next;
     });
