@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, linkSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { formatListen, parseListen } from '../src/config/listen.js';
@@ -98,12 +98,6 @@ const MISTAKES: [title: string, text: string, place: string, ...phrases: string[
   ['weak token', '[admin]\ntoken = "abc"', 'elgate.toml:2: admin.token:', 'at least 8'],
   ['ring without a directory', '[ring]\npath = "/no/such/dir/ring"', 'elgate.toml:2: ring.path:', 'not a directory'],
   ['data dir in a file', 'data_dir = "elgate.toml"', 'elgate.toml:1: data_dir:', 'is not a directory'],
-  [
-    'file sink on a directory',
-    '[routes.a]\nsink = "file"\npath = "d"',
-    'elgate.toml:3: routes.a.path:',
-    'is a directory',
-  ],
   ['not toml', 'a = = 1', 'elgate.toml:1:', 'not valid TOML'],
   ['key twice', 'data_dir = "a"\ndata_dir = "b"', 'elgate.toml:', 'not valid TOML'],
 ];
@@ -121,6 +115,73 @@ for (const [title, text, place, ...phrases] of MISTAKES) {
     t.false(message.includes('\n'));
   });
 }
+
+const TROUBLES: [title: string, path: string, prepare: (cwd: string) => void][] = [
+  ['a directory', 'x', (cwd) => mkdirSync(join(cwd, 'x'))],
+  ['below a file', 'x/a.log', (cwd) => writeFileSync(join(cwd, 'x'), '')],
+  ['a loop of links', 'x', (cwd) => symlinkSync('x', join(cwd, 'x'))],
+  ['a name too long', 'x'.repeat(300), () => {}],
+];
+
+for (const [title, path, prepare] of TROUBLES) {
+  test(`the engine sees to a sink that is ${title}`, (t) => {
+    const cwd = scratch(t);
+    prepare(cwd);
+    writeFileSync(join(cwd, 'elgate.toml'), `[routes.a]\nsink = "file"\npath = "${path}"\n`);
+    t.notThrows(() => checkReachable(loadConfig({ cwd, env: {} })));
+  });
+}
+
+test('the engine sees to a root of files that is none', (t) => {
+  const cwd = scratch(t);
+  writeFileSync(join(cwd, 'elgate.toml'), `[files]\nroot = "elgate.toml/x"\n${ROUTE}`);
+  t.notThrows(() => checkReachable(loadConfig({ cwd, env: {} })));
+});
+
+const OWN: [title: string, path: string, prepare: (cwd: string) => void, phrase: RegExp][] = [
+  ['in the data directory', 'elgate-data/a/x', () => {}, /leads into data_dir/],
+  [
+    'in the data directory by a link',
+    'out/x',
+    (cwd) => symlinkSync('elgate-data', join(cwd, 'out')),
+    /leads into data_dir/,
+  ],
+  ['the ring', 'ring', () => {}, /is the ring/],
+  ["the ring's companion", 'ring.aside', () => {}, /is the ring/],
+  ['the configuration', 'x', (cwd) => linkSync(join(cwd, 'elgate.toml'), join(cwd, 'x')), /is the configuration file/],
+];
+
+for (const [title, path, prepare, phrase] of OWN) {
+  test(`a sink does not write Elgate's own: ${title}`, (t) => {
+    const cwd = scratch(t);
+    const file = `ring.path = "ring"\n[routes.a]\nsink = "file"\npath = "${path}"\n`;
+    writeFileSync(join(cwd, 'elgate.toml'), file);
+    prepare(cwd);
+    const error = t.throws<ElgateError>(() => checkReachable(loadConfig({ cwd, env: {} })));
+    t.is(error.code, 'ERR_ELGATE_CONFIG_INVALID');
+    t.regex(error.message, phrase);
+    t.true(error.message.startsWith(`${cwd}/elgate.toml:4: routes.a.path: ${cwd}/${path} `), error.message);
+  });
+}
+
+for (const [title, link] of [
+  ['a hard link', linkSync],
+  ['a link', symlinkSync],
+] as const) {
+  test(`two routes do not write one file by ${title}`, (t) => {
+    const cwd = scratch(t);
+    writeFileSync(join(cwd, 'elgate.toml'), `${ROUTE}[routes.b]\nsink = "file"\npath = "b.log"\n`);
+    writeFileSync(join(cwd, 'a.log'), '');
+    link(join(cwd, 'a.log'), join(cwd, 'b.log'));
+    t.throws(() => checkReachable(loadConfig({ cwd, env: {} })), {
+      message: /elgate\.toml:6: routes\.b\.path: .*is the file of route a by another name/,
+    });
+  });
+}
+
+test('a ring whose directory cannot be looked at is a mistake, not a defect', (t) => {
+  t.regex(refused(t, '[ring]\npath = "elgate.toml/x/ring"'), /^elgate\.toml:2: ring\.path: .*not a directory/);
+});
 
 test('mistakes in JSON name their line', (t) => {
   t.regex(

@@ -6,6 +6,7 @@ import { dirname, resolve } from 'node:path';
 import { ElgateError } from '../errors.js';
 import type { KeyPath } from './document.js';
 import { environmentOverrides, layer, type Override } from './layers.js';
+import { checkSinkPaths } from './own-paths.js';
 import { adminUrl, type Config, parseConfig } from './schema.js';
 
 export interface LoadOptions {
@@ -44,21 +45,22 @@ export function chosenDefaults(config: Config): string[] {
   return choices.filter(([path]) => !config.given(path)).map(([, phrase]) => phrase);
 }
 
-/** Refuses paths that an engine could not use, naming the setting. */
+/**
+ * Refuses paths without which there is no engine, and files that are not a route's own, naming the setting. A route whose file cannot be
+ * opened just now is none of them: the engine calls it failed, and tries again.
+ */
 export function checkReachable(config: Config): void {
   checkDirectory(config, ['data_dir'], config.dataDir);
-  const hasFileSink = Object.values(config.routes).some((route) => route.sink === 'file');
-  if (hasFileSink) checkDirectory(config, ['files', 'root'], config.filesRoot);
   const ringHome = dirname(config.ring.path);
   if (!isDirectory(ringHome)) {
-    fail(config, ['ring', 'path'], `${ringHome} is not a directory; name a file in one that exists, best in /dev/shm`);
+    fail(
+      config,
+      ['ring', 'path'],
+      `${ringHome} is not a directory that can be reached; name a file in one that exists, best in /dev/shm`,
+    );
   }
   if (isDirectory(config.ring.path)) fail(config, ['ring', 'path'], `${config.ring.path} is a directory; name a file`);
-  for (const [name, route] of Object.entries(config.routes)) {
-    if (route.path === undefined) continue;
-    const path = resolve(config.filesRoot, route.path);
-    if (isDirectory(path)) fail(config, ['routes', name, 'path'], `${path} is a directory; name a file in it`);
-  }
+  checkSinkPaths(config, config.routes, config.origin);
 }
 
 /** It exists and is a directory, or can be made. */
@@ -75,7 +77,11 @@ function checkDirectory(config: Config, path: KeyPath, directory: string): void 
 }
 
 function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 function fail(config: Config, path: KeyPath, what: string): never {

@@ -51,7 +51,7 @@ export interface AdminConfig {
 }
 
 const ROUTE_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
-const ROUTES_MAX = 1024;
+export const ROUTES_MAX = 1024;
 
 /** Whether `name` may name a route. */
 export function isRouteName(name: string): boolean {
