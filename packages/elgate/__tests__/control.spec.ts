@@ -1,7 +1,7 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type IncomingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { loadConfig } from '../src/config/load.js';
 import { Daemon } from '../src/daemon/daemon.js';
@@ -155,6 +155,78 @@ test.serial('bad routes change nothing', async (t) => {
     ['a', 'h'],
   );
 });
+
+test.serial('an added route does not write what is not its own', async (t) => {
+  const { call, file, daemon } = await serve(t);
+  const cwd = dirname(file);
+  mkdirSync(join(cwd, 'elgate-data'), { recursive: true });
+  writeFileSync(join(cwd, 'a.log'), '');
+  linkSync(join(cwd, 'a.log'), join(cwd, 'b.log'));
+  const bad: [string, RegExp][] = [
+    ['elgate-data/a/head', /added route: routes\.n\.path: .*leads into data_dir/],
+    ['ring.aside', /is the ring/],
+    ['elgate.toml', /is the configuration file/],
+    ['b.log', /is the file of route a by another name/],
+  ];
+  for (const [path, message] of bad) {
+    const answer = await call('POST', '/routes', { name: 'n', sink: 'file', path });
+    t.is(answer.status, 400, answer.text);
+    t.regex(answer.json.error.message, message);
+  }
+  t.is(daemon.routes().length, 2);
+});
+
+test.serial('added routes that do not fit are left out, aloud, and kept until they do', async (t) => {
+  const { daemon, load, file } = await serve(t);
+  await daemon.stop(10);
+  const kept = join(dirname(file), 'elgate-data', '.added-routes.json');
+  mkdirSync(dirname(kept), { recursive: true });
+  const added = { x: { sink: 'none' }, y: { sink: 'file', path: 'a.log' }, z: 5, __proto__: null };
+  writeFileSync(kept, JSON.stringify(added));
+  const again = await Daemon.start(load());
+  t.teardown(() => again.stop(10));
+  const names = () => again.routes().map(({ name }) => name);
+  t.deepEqual(names(), ['a', 'h', 'x']);
+  t.is(again.notices.length, 2);
+  t.regex(again.notices[0] as string, /routes\.y\.path: a\.log is already written by route a.*routes remove y/);
+  t.true(again.notices.every((notice) => notice.includes(kept)));
+  await again.addRoute('n', { sink: 'none' });
+  t.deepEqual(Object.keys(JSON.parse(readFileSync(kept, 'utf8'))), ['x', 'y', 'z', 'n']);
+  await again.removeRoute('z');
+  writeFileSync(file, readFileSync(file, 'utf8').replace('"a.log"', '"other.log"'));
+  t.deepEqual((await again.reload(load)).changes.added, ['y']);
+  writeFileSync(file, readFileSync(file, 'utf8').replace('"other.log"', '"a.log"'));
+  await t.throwsAsync(again.reload(load), { message: /routes\.y\.path/ }, 'nothing in use is taken away');
+  t.deepEqual(names(), ['a', 'h', 'x', 'y', 'n']);
+});
+
+const DAMAGES: [title: string, make: (path: string) => void, why: RegExp][] = [
+  ['empty', (path) => writeFileSync(path, ''), /it is empty/],
+  ['torn', (path) => writeFileSync(path, '{"x": {'), /JSON/],
+  ['no table', (path) => writeFileSync(path, '[1]'), /it is no table/],
+  ['a directory', (path) => mkdirSync(path), /EISDIR/],
+];
+
+for (const [title, make, why] of DAMAGES) {
+  test.serial(`added routes whose file is ${title} do not keep the daemon from starting`, async (t) => {
+    const { daemon, load, file } = await serve(t);
+    await daemon.stop(10);
+    const kept = join(dirname(file), 'elgate-data', '.added-routes.json');
+    mkdirSync(dirname(kept), { recursive: true });
+    writeFileSync(`${kept}.damaged`, 'of another time');
+    make(kept);
+    const again = await Daemon.start(load());
+    t.teardown(() => again.stop(10));
+    t.is(again.routes().length, 2);
+    const [notice] = again.notices as [string];
+    t.regex(notice, why);
+    t.true(notice.includes(`${kept}.damaged-2`), notice);
+    t.true(existsSync(`${kept}.damaged-2`));
+    t.is(readFileSync(`${kept}.damaged`, 'utf8'), 'of another time');
+    await again.addRoute('n', { sink: 'none' });
+    t.deepEqual(Object.keys(JSON.parse(readFileSync(kept, 'utf8'))), ['n']);
+  });
+}
 
 test.serial('logs', async (t) => {
   const { call } = await serve(t);

@@ -1,10 +1,9 @@
 // The daemon: an engine, the routes of its configuration and those added since, and the control API.
 
-import type { Layers } from '../config/layers.js';
 import { formatListen } from '../config/listen.js';
 import { checkReachable } from '../config/load.js';
-import { type RouteConfig, sharedFile } from '../config/route-schema.js';
-import { type Config, engineJson, parseRoutes } from '../config/schema.js';
+import type { RouteConfig } from '../config/route-schema.js';
+import { type Config, engineJson } from '../config/schema.js';
 import { unknownRoute } from '../control/handlers.js';
 import { HttpError } from '../control/respond.js';
 import { ControlServer } from '../control/server.js';
@@ -12,7 +11,8 @@ import type { ControlSubject, ServedRoute } from '../control/subject.js';
 import { ElgateError, type ElgateErrorCode, guardAsync } from '../errors.js';
 import type { DrainOutcome, NativeEngine, RouteChanges } from '../native/binding.js';
 import { binding } from '../native/load.js';
-import { type RouteTables, readAddedRoutes, writeAddedRoutes } from './added-routes.js';
+import { addedRoutesFile, type RouteTables, takeAddedRoutes, writeAddedRoutes } from './added-routes.js';
+import { type Merged, mergeRoutes } from './merge.js';
 
 /** What a reload did. */
 export interface Reload {
@@ -24,8 +24,13 @@ export interface Reload {
 export class Daemon implements ControlSubject {
   config: Config;
   phase: ControlSubject['phase'] = 'starting';
+  /** What whoever started it should know: about added routes that are not there. */
+  readonly notices: string[] = [];
   readonly #control: ControlServer;
+  /** As they are kept, those that do not fit the configuration included. */
   #added: RouteTables = {};
+  /** What the engine was given. */
+  #served: Record<string, RouteConfig> = {};
   #engine: NativeEngine | undefined;
   /** Changes of routes happen one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
@@ -49,8 +54,10 @@ export class Daemon implements ControlSubject {
     const daemon = new Daemon(config);
     config.admin.port = await daemon.#control.listen();
     try {
-      daemon.#added = readAddedRoutes(config.dataDir);
-      const routes = daemon.#merge(config, daemon.#added);
+      daemon.#added = takeAddedRoutes(config.dataDir, (notice) => daemon.notices.push(notice));
+      const { routes, leftOut } = mergeRoutes(config, daemon.#added);
+      for (const [name, error] of leftOut) daemon.notices.push(daemon.#leftOut(name, error));
+      daemon.#served = routes;
       daemon.#engine = await guardAsync(() => binding().NativeEngine.open(engineJson({ ...config, routes })));
     } catch (error) {
       await daemon.#control.close();
@@ -66,7 +73,7 @@ export class Daemon implements ControlSubject {
   }
 
   routes(): ServedRoute[] {
-    return Object.entries(this.#merge(this.config, this.#added)).map(([name, config]) => ({
+    return Object.entries(this.#served).map(([name, config]) => ({
       name,
       source: Object.hasOwn(this.config.routes, name) ? 'file' : 'api',
       config,
@@ -76,7 +83,8 @@ export class Daemon implements ControlSubject {
   addRoute(name: string, settings: Record<string, unknown>): Promise<RouteChanges> {
     return this.#exclusively(async () => {
       this.#refuseConfigured(name);
-      return this.#applyAdded(name, { ...this.#added, [name]: settings });
+      const { [name]: _, ...rest } = this.#added;
+      return this.#applyAdded(name, { ...rest, [name]: settings });
     });
   }
 
@@ -93,7 +101,10 @@ export class Daemon implements ControlSubject {
   reload(load: () => Config): Promise<Reload> {
     return this.#exclusively(async () => {
       const next = load();
-      const changes = await this.#apply(this.#merge(next, this.#added));
+      const merged = mergeRoutes(next, this.#added);
+      // One that was left out before still may be; one that is in use is not taken away in passing.
+      for (const [name, error] of merged.leftOut) if (Object.hasOwn(this.#served, name)) throw error;
+      const changes = await this.#apply(merged);
       const needRestart = restartSettings(
         { ...this.config, listen: this.#listen },
         { ...next, listen: formatListen(next.admin) },
@@ -126,7 +137,10 @@ export class Daemon implements ControlSubject {
 
   /** Refused if the route goes on as it was. A new one that cannot be opened yet is kept, and tried again. */
   async #applyAdded(name: string, added: RouteTables): Promise<RouteChanges> {
-    const changes = await this.#apply(this.#merge(this.config, added));
+    const merged = mergeRoutes(this.config, added);
+    const misfit = merged.leftOut.get(name);
+    if (misfit !== undefined) throw misfit;
+    const changes = await this.#apply(merged);
     const failure = changes.failed.find((failure) => failure.name === name);
     if (failure !== undefined && Object.hasOwn(this.#added, name) && Object.hasOwn(added, name)) {
       throw new ElgateError(failure.code as ElgateErrorCode, failure.message);
@@ -136,22 +150,19 @@ export class Daemon implements ControlSubject {
     return changes;
   }
 
-  async #apply(routes: Record<string, RouteConfig>): Promise<RouteChanges> {
+  async #apply({ routes }: Merged): Promise<RouteChanges> {
     const engine = this.engine();
-    return JSON.parse(await guardAsync(() => engine.applyRoutes(JSON.stringify(routes)))) as RouteChanges;
+    const changes = JSON.parse(await guardAsync(() => engine.applyRoutes(JSON.stringify(routes)))) as RouteChanges;
+    this.#served = routes;
+    return changes;
   }
 
-  /** The file's routes and the added ones, checked together; the file's win. */
-  #merge(config: Config, added: RouteTables): Record<string, RouteConfig> {
-    const extra = Object.fromEntries(Object.entries(added).filter(([name]) => !Object.hasOwn(config.routes, name)));
-    const origin: Layers['origin'] = () => 'added route';
-    const routes = { ...config.routes, ...parseRoutes(extra, origin, config.filesRoot) };
-    const shared = sharedFile(routes);
-    if (shared !== undefined) {
-      const what = `${shared.path} is already written by route ${shared.other}; give each route a file of its own`;
-      throw new ElgateError('ERR_ELGATE_CONFIG_INVALID', `routes.${shared.name}.path: ${what}`);
-    }
-    return routes;
+  #leftOut(name: string, { message }: ElgateError): string {
+    const file = addedRoutesFile(this.config.dataDir);
+    return (
+      `${message}: the daemon runs without it, ${file} keeps it; change the configuration and reload, or ` +
+      `\`elgate routes remove ${name}\``
+    );
   }
 
   #exclusively<T>(change: () => Promise<T>): Promise<T> {

@@ -3,6 +3,7 @@
 import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Command } from 'commander';
+import { isTable } from '../../config/layers.js';
 import { isRouteName } from '../../config/schema.js';
 import { readAddedRoutes } from '../../daemon/added-routes.js';
 import { ElgateError, guardAsync, messageOf, toElgateError } from '../../errors.js';
@@ -134,8 +135,8 @@ function configuredMirror(directory: string, name: string, options: Options): st
   if (dirname(directory) !== dataDir) return undefined;
   if (routes[name] !== undefined) return routes[name].mirror;
   try {
-    const added = readAddedRoutes(dataDir)[name]?.mirror;
-    return typeof added === 'string' ? added : undefined;
+    const added = readAddedRoutes(dataDir)[name];
+    return isTable(added) && typeof added.mirror === 'string' ? added.mirror : undefined;
   } catch (thrown) {
     warn(`${name}: checked without a mirror: ${messageOf(thrown)}`);
     return undefined;

@@ -112,6 +112,7 @@ function announce(daemon: Daemon): void {
     const to = route.url ?? route.path ?? 'its log only';
     print(`  route    ${name}: ${route.sink} ${to}${source === 'api' ? ' (added at run time)' : ''}`);
   }
+  for (const notice of daemon.notices) process.stderr.write(`elgate: ${oneLine(notice)}\n`);
   for (const { name, state, last_error } of status.routes) {
     if (state === 'failed' && last_error !== null) tellFailure({ name, ...last_error });
   }
