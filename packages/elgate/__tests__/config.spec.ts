@@ -87,6 +87,8 @@ const MISTAKES: [title: string, text: string, place: string, ...phrases: string[
     'one segment',
   ],
   ['route name', '[routes."a/b"]\nsink = "none"', 'elgate.toml:1: routes.a/b:', 'not a route name'],
+  ['a name that objects have', '[routes.__proto__]\nsink = "none"', 'elgate.toml:1: routes.__proto__:', 'another name'],
+  ['the same, dotted', `${ROUTE}retry."__proto__".x = 1`, 'elgate.toml:4: routes.a.retry.__proto__:', 'another name'],
   ['path out of the root', '[routes.a]\nsink = "file"\npath = "../x"', 'elgate.toml:3: routes.a.path:', 'outside'],
   [
     'one file for two routes',
@@ -189,6 +191,7 @@ test('mistakes in JSON name their line', (t) => {
     /^elgate\.json:3: routes\.a\.snk: .*'sink'/,
   );
   t.regex(refused(t, '{\n  "ring": {},\n}', 'elgate.json'), /^elgate\.json:3: not valid JSON/);
+  t.regex(refused(t, '{\n"routes": { "__proto__": {} } }', 'elgate.json'), /^elgate\.json:2: routes\.__proto__: /);
   t.regex(refused(t, '[]', 'elgate.json'), /one JSON object/);
 });
 

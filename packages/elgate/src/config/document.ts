@@ -40,7 +40,7 @@ export function parseToml(file: string, text: string): ConfigDocument {
     if (!(error instanceof TomlParseError)) throw error;
     throw syntaxError(file, error.lineNumber, `not valid TOML (column ${error.column + 1}: ${error.message})`);
   }
-  const lines = new Lines();
+  const lines = new Lines(file);
   for (const node of program.body[0].body) {
     if (node.type === 'TOMLTable') {
       const table = node.resolvedKey.map(String);
@@ -75,7 +75,7 @@ export function parseJson(file: string, text: string): ConfigDocument {
   if (root?.type !== 'object') {
     throw syntaxError(file, 1, 'not a configuration: the file must hold one JSON object');
   }
-  const lines = new Lines();
+  const lines = new Lines(file);
   addJsonKeys(lines, [], root, lineAt);
   return {
     file,
@@ -101,8 +101,14 @@ function syntaxError(file: string, line: number, what: string): ElgateError {
 class Lines {
   readonly #byPath = new Map<string, number>();
 
-  /** The first mention of a path is its line. */
+  constructor(readonly file: string) {}
+
+  /** The first mention of a path is its line. Refuses the key that a tree of objects cannot hold. */
   add(path: KeyPath, line: number): void {
+    if (path.includes('__proto__')) {
+      const what = 'no key may be called __proto__; choose another name';
+      throw new ElgateError('ERR_ELGATE_CONFIG_INVALID', `${this.file}:${line}: ${path.join('.')}: ${what}`);
+    }
     const key = JSON.stringify(path);
     if (!this.#byPath.has(key)) this.#byPath.set(key, line);
   }
