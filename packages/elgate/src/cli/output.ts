@@ -52,11 +52,16 @@ export function write(data: Uint8Array | string): Promise<void> {
   });
 }
 
-/** `elgate tail | head`: when the reader has gone there is nothing left to do. */
-export function endQuietlyWhenNobodyReads(): void {
+/**
+ * `elgate tail | head`: when the reader has gone there is nothing left to do. What cannot be written for
+ * another reason ends the command with `exitCode`.
+ */
+export function endWhenNobodyReads(exitCode: number): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0);
-    throw error;
+    const why = error.code ?? oneLine(error.message);
+    process.stderr.write(`elgate: cannot write to standard output: ${why} [ERR_ELGATE_IO]\n`);
+    process.exit(exitCode);
   });
 }
 

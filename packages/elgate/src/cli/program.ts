@@ -12,7 +12,7 @@ import { routesCommand } from './commands/routes.js';
 import { serveCommand } from './commands/serve.js';
 import { statusCommand } from './commands/status.js';
 import { tailCommand } from './commands/tail.js';
-import { endQuietlyWhenNobodyReads, oneLine } from './output.js';
+import { endWhenNobodyReads, oneLine } from './output.js';
 
 const COMMANDS = [
   serveCommand,
@@ -27,8 +27,8 @@ const COMMANDS = [
 
 /** Runs one command line, without `node` and script; answers the exit code. */
 export async function run(args: readonly string[]): Promise<number> {
-  endQuietlyWhenNobodyReads();
   const exit = args[0] === 'fsck' ? FSCK_EXIT : { failed: 1, usage: 2 };
+  endWhenNobodyReads(exit.failed);
   const program = new Command('elgate')
     .description('Hand over I/O through shared memory: durable in microseconds, carried out in order, whatever dies')
     .version(version())
