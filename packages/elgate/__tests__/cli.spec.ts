@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { callControl } from '../src/control/client.js';
-import { type Running, runFake, startFake } from './support/cli.js';
+import { type Running, runFake, shellFake, startFake } from './support/cli.js';
 import { scratch } from './support/scratch.js';
 
 const usage: [string[], RegExp][] = [
@@ -93,6 +95,29 @@ for (const level of ['accepted', 'delivered']) {
   });
 }
 
+const STREAMS: [title: string, command: string, code: number, stderr: RegExp][] = [
+  [
+    'a directory to read',
+    'put a < /',
+    1,
+    /^elgate: cannot read standard input: it is a directory \[ERR_ELGATE_IO\]\n$/,
+  ],
+  ['nothing to read from', 'put a <&-', 1, /^elgate: cannot read standard input: it is closed.* \[ERR_ELGATE_IO\]\n$/],
+  ['nothing on purpose', 'put a < /dev/null', 0, /^$/],
+  ['a full disk', 'doctor > /dev/full', 1, /^elgate: cannot write to standard output: ENOSPC \[ERR_ELGATE_IO\]\n$/],
+  ['a full disk for fsck', 'fsck ./a > /dev/full', 8, /^elgate: cannot write to standard output: ENOSPC [^\n]*\n$/],
+];
+
+for (const [title, command, code, message] of STREAMS) {
+  test(`standard streams: ${title}`, async (t) => {
+    const cwd = scratch(t);
+    mkdirSync(join(cwd, 'a'));
+    const outcome = await shellFake(command, { cwd });
+    t.regex(outcome.stderr, message);
+    t.is(outcome.code, code);
+  });
+}
+
 test('put of nothing is nothing', async (t) => {
   const { code, stdout } = await runFake(['put', 'a', '--json'], { cwd: scratch(t) });
   t.is(code, 0);
@@ -135,6 +160,66 @@ test('put gives up when nothing moves, and says how far it came', async (t) => {
   t.regex(stderr, /nothing moved for 0\.2 s .*0 of 1 records are known to be durable.*ERR_ELGATE_TIMEOUT/);
   t.is(JSON.parse(stdout).acked, 0);
 });
+
+test('put --wait accepted is done when all is accepted, whenever the daemon takes it', async (t) => {
+  const { code, stderr, stdout } = await runFake(['put', 'a', '--wait', 'accepted', '--timeout', '0.2', '--json'], {
+    cwd: scratch(t),
+    // More groups than are waited for at other levels.
+    stdin: `${'x'.repeat(3000)}\n`.repeat(900),
+    env: { FAKE_HELD: '1' },
+  });
+  t.is(code, 0, stderr);
+  t.deepEqual([JSON.parse(stdout).sent, JSON.parse(stdout).acked], [900, 900]);
+});
+
+test('put --wait accepted tells of a refusal', async (t) => {
+  const env = { FAKE_REFUSALS: '2' };
+  const { code, stderr } = await runFake(['put', 'a', '--wait', 'accepted'], { cwd: scratch(t), stdin: 'x\n', env });
+  t.is(code, 1);
+  t.regex(stderr, /route a: .*ERR_ELGATE_ROUTE_UNKNOWN/);
+});
+
+test('put sends nothing to a route that never becomes durable by itself', async (t) => {
+  const cwd = scratch(t);
+  const api = await controlApi(t, { flush: 'manual', data_dir: '/data' });
+  const out = join(cwd, 'out');
+  const put = (env: NodeJS.ProcessEnv) =>
+    runFake(['put', 'a', '--admin', api], { cwd, stdin: 'x\n', env: { FAKE_OUT: out, FAKE_LEVEL: '1', ...env } });
+  const { code, stderr, stdout } = await put({});
+  t.is(code, 1);
+  t.regex(stderr, /flush = "manual": .*nothing was sent, use --wait accepted \[ERR_ELGATE_UNSUPPORTED\]/);
+  t.is(stdout, '');
+  t.false(existsSync(out));
+  t.regex((await put({ FAKE_DATA: '/other' })).stderr, /records were accepted/, "another daemon's word does not count");
+});
+
+test('put does not call delivered what was lost meanwhile', async (t) => {
+  const cwd = scratch(t);
+  const put = async (lost: number) => {
+    const api = await controlApi(t, { flush: 'auto', data_dir: '/data', lost });
+    return runFake(['put', 'a', '--admin', api, '--wait', 'delivered'], { cwd, stdin: 'x\n' });
+  };
+  t.is((await put(0)).code, 0);
+  const { code, stderr } = await put(3);
+  t.is(code, 1);
+  t.regex(stderr, /route a: 3 records were lost meanwhile.*may be among them.*\[ERR_ELGATE_LOG_CORRUPT\]/);
+});
+
+/** A control API by itself; at each look, `lost` more records are. */
+async function controlApi(
+  t: ExecutionContext,
+  { flush, data_dir, lost = 0 }: { flush: string; data_dir: string; lost?: number },
+): Promise<string> {
+  let looks = 0;
+  const server = createServer((request, response) => {
+    const routes = [{ name: 'a', flush, lost_records: 7 + lost * looks }];
+    if (request.url === '/status') looks += 1;
+    response.end(JSON.stringify({ pid: 1, data_dir, routes }));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
 
 test('put does not call accepted durable', async (t) => {
   const { code, stderr } = await runFake(['put', 'a'], { cwd: scratch(t), stdin: 'x\n', env: { FAKE_LEVEL: '1' } });

@@ -99,3 +99,15 @@ export function runFake(args: string[], options: CliOptions = {}): Promise<Outco
 export function startFake(args: string[], options: CliOptions = {}): Running {
   return start(args, { ...options, env: { ELGATE_NATIVE: FAKE, ...options.env } });
 }
+
+/** `elgate COMMAND` by a shell, with the fake addon and the redirections that `command` has. */
+export function shellFake(command: string, options: CliOptions = {}): Promise<Outcome> {
+  const { cwd, env } = options;
+  const node = [process.execPath, '--import', import.meta.resolve('tsx'), MAIN].map((part) => `'${part}'`).join(' ');
+  const spawning: SpawnOptions = {
+    env: { ...process.env, ELGATE_NATIVE: FAKE, ...env },
+    stdio: 'pipe',
+    ...(cwd === undefined ? {} : { cwd }),
+  };
+  return new Running(spawn('/bin/sh', ['-c', `exec ${node} ${command}`], spawning)).ended;
+}

@@ -15,9 +15,13 @@ const DRAIN_GROUPS = 512;
 const GROUP_FIELDS = 6;
 const RING_FULL = -5;
 const LEVEL_DURABLE = 2;
+/** How long the end of records that are accepted waits for the daemon's word that it takes none of them. */
+const REFUSAL_MS = 250;
 
 /** Refusals after which the record was certainly not taken, and may be later: back-pressure, log unavailable, route paused. */
 const TRY_AGAIN = new Set([5, 12, 22]);
+
+const NOTHING = new Uint8Array(0);
 
 interface Group {
   sequence: number;
@@ -65,6 +69,7 @@ export class PutSession {
   /** Hands over one group, once the window has room. Keeps `packed`. */
   async send(packed: Uint8Array, count: number): Promise<void> {
     this.sent += count;
+    if (this.#failure !== undefined) throw this.#failure;
     while (this.#windowFull()) await this.#step();
     if (this.#idle()) this.#progressMs = performance.now();
     const group = { sequence: this.#sequence, packed, bytes: packed.length, count, startedMs: performance.now() };
@@ -74,7 +79,8 @@ export class PutSession {
 
   /** Waits until everything handed over has reached the level. */
   async finish(): Promise<void> {
-    while (!this.#idle()) await this.#step();
+    if (this.level === 'accepted') await this.#awaitRefusal();
+    else while (!this.#idle()) await this.#step();
     if (this.#failure !== undefined) throw this.#failure;
   }
 
@@ -91,7 +97,18 @@ export class PutSession {
     return this.#outstanding.size === 0 && this.#refused.length === 0 && this.#undelivered.length === 0;
   }
 
+  async #awaitRefusal(): Promise<void> {
+    const end = performance.now() + REFUSAL_MS;
+    while (!this.#idle() && this.#failure === undefined) {
+      const left = end - performance.now();
+      if (left <= 0) return;
+      await this.#bell(left);
+    }
+  }
+
   #windowFull(): boolean {
+    // What is accepted is in the ring, and nothing more to wait for.
+    if (this.level === 'accepted') return false;
     return (
       this.#outstanding.size + this.#undelivered.length >= WINDOW_GROUPS ||
       this.#outstandingBytes >= WINDOW_BYTES ||
@@ -129,9 +146,13 @@ export class PutSession {
     for (;;) {
       const operation = this.client.submit(this.#route, group.packed, group.bytes, group.count);
       if (operation > 0) {
-        if (this.level === 'accepted') this.#ack(group);
         this.#outstanding.set(operation, group);
         this.#outstandingBytes += group.bytes;
+        if (this.level === 'accepted') {
+          this.#ack(group);
+          // Never sent again: while its log is stuck, the ring takes far more than there is memory for.
+          group.packed = NOTHING;
+        }
         return;
       }
       if (operation !== RING_FULL) throw errorOfNumber(-operation, `route ${this.routeName}`);
@@ -185,7 +206,7 @@ export class PutSession {
     } else if (level < LEVEL_DURABLE) {
       this.#failure ??= new ElgateError(
         'ERR_ELGATE_UNSUPPORTED',
-        `route ${this.routeName} has flush = "none" or "manual": its records are accepted, not durable; use --wait accepted`,
+        `route ${this.routeName} has flush = "none" or "manual": its records were accepted, and are not durable for certain; do not send them again; use --wait accepted`,
       );
     } else if (this.level === 'delivered' && level === LEVEL_DURABLE) {
       this.#awaitDelivery(firstLsn + group.count - 1, group);
@@ -217,6 +238,7 @@ export class PutSession {
 
   #ack(group: Group): void {
     this.acked += group.count;
+    this.#progressMs = performance.now();
     const ns = Math.max(1, Math.round((performance.now() - group.startedMs) * 1e6));
     for (let record = 0; record < group.count; record += 1) this.#latency.record(ns);
   }

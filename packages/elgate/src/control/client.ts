@@ -12,10 +12,16 @@ export interface ControlTarget {
 const TIMEOUT_MS = 30_000;
 
 /** One call. Rejects with the API's own error, or `ERR_ELGATE_DAEMON_UNAVAILABLE` if nobody answers. */
-export async function callControl<T>(target: ControlTarget, method: string, path: string, body?: unknown): Promise<T> {
+export async function callControl<T>(
+  target: ControlTarget,
+  method: string,
+  path: string,
+  body?: unknown,
+  timeoutMs = TIMEOUT_MS,
+): Promise<T> {
   let response: { status: number; text: string };
   try {
-    response = await exchange(target, method, path, body === undefined ? undefined : JSON.stringify(body));
+    response = await exchange(target, method, path, body === undefined ? undefined : JSON.stringify(body), timeoutMs);
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code ?? messageOf(error);
     throw new ElgateError(
@@ -43,6 +49,7 @@ function exchange(
   method: string,
   path: string,
   body: string | undefined,
+  timeoutMs: number,
 ): Promise<{ status: number; text: string }> {
   const headers: Record<string, string | number> = { accept: 'application/json' };
   if (target.token !== null) headers.authorization = `Bearer ${target.token}`;
@@ -51,7 +58,7 @@ function exchange(
     headers['content-length'] = Buffer.byteLength(body);
   }
   return new Promise((resolve, reject) => {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const signal = AbortSignal.timeout(timeoutMs);
     const outgoing = request(new URL(path, target.url), { method, headers, signal, agent: false }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));

@@ -10,9 +10,11 @@ import { Packer, packAlone } from '../../library/packer.js';
 import type { Level } from '../../library/types.js';
 import type { EngineStatus } from '../../native/binding.js';
 import { binding } from '../../native/load.js';
+import { checkStandardInput } from '../input.js';
 import { LineSplitter, LineTooLong } from '../lines.js';
 import { configFor, controlFor, routeName, type WhereOptions, withFlags } from '../locate.js';
 import { count, oneLine, parseSeconds, print, printJson } from '../output.js';
+import { checkLevel, checkLost, viewRoute } from '../put-route.js';
 import { PutSession } from '../put-session.js';
 
 const READ_BYTES = 256 * 1024;
@@ -44,6 +46,7 @@ export function putCommand(): Command {
 
 async function put(route: string, file: string | undefined, options: PutOptions): Promise<void> {
   routeName(route);
+  if (readsStandardInput(file)) checkStandardInput();
   const { path: ring } = configFor(options).ring;
   const client = await guardAsync(() => binding().NativeClient.connect(ring, 0));
   if (!client.daemonAlive()) {
@@ -53,12 +56,21 @@ async function put(route: string, file: string | undefined, options: PutOptions)
       `no daemon serves the ring ${ring}: start it with \`npx elgate serve\`, or name its ring with --ring or ELGATE_RING`,
     );
   }
+  const view = () => viewRoute(controlFor(options), client.dataDir(), route);
+  const before = options.wait === 'accepted' ? undefined : await view();
+  try {
+    checkLevel(route, options.wait, before);
+  } catch (error) {
+    client.close();
+    throw error;
+  }
   const session = new PutSession(client, route, options.wait, options.timeout * 1000);
   const started = performance.now();
   const progress = showProgress(session, started);
   const trouble = watchTrouble(session, options);
   try {
     await feed(session, file);
+    if (options.wait === 'delivered' && session.sent > 0) checkLost(route, before, await view());
   } finally {
     clearInterval(trouble);
     progress();
@@ -110,9 +122,15 @@ async function feed(session: PutSession, file: string | undefined): Promise<void
   await session.finish();
 }
 
+function readsStandardInput(file: string | undefined): boolean {
+  return file === undefined || file === '-';
+}
+
 async function* input(file: string | undefined): AsyncGenerator<Buffer> {
   const stream =
-    file === undefined || file === '-' ? process.stdin : createReadStream(file, { highWaterMark: READ_BYTES });
+    file === undefined || readsStandardInput(file)
+      ? process.stdin
+      : createReadStream(file, { highWaterMark: READ_BYTES });
   try {
     for await (const chunk of stream) yield chunk as Buffer;
   } catch (error) {
