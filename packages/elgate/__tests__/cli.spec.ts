@@ -318,6 +318,29 @@ test('SIGHUP while the file that was found is away changes nothing', async (t) =
   );
 });
 
+test('serve tells each change of a route once', async (t) => {
+  const statuses = join(scratch(t), 'status.json');
+  const parked = { at_us: 1, code: 'ERR_ELGATE_LOG_UNAVAILABLE', message: 'the disk is full' };
+  const show = (a: object) => {
+    writeFileSync(`${statuses}.new`, JSON.stringify({ a }));
+    renameSync(`${statuses}.new`, statuses);
+  };
+  show({});
+  const { daemon } = await serve(t, { FAKE_STATUS: statuses });
+  show({ state: 'parked', last_error: parked });
+  await daemon.printed(/route a is parked/);
+  show({ state: 'running', last_error: { ...parked, at_us: 2 } });
+  await daemon.printed(/route a is running again/);
+  await new Promise((resolve) => setTimeout(resolve, 2_500));
+  t.is(
+    daemon.stderr,
+    'elgate: route a is parked: the disk is full [ERR_ELGATE_LOG_UNAVAILABLE]\n' +
+      'elgate: route a is running again (was parked)\n',
+  );
+  daemon.kill('SIGTERM');
+  t.is((await daemon.ended).code, 0);
+});
+
 test('a second signal ends a drain at once', async (t) => {
   for (const [signal, code] of [
     ['SIGTERM', 143],

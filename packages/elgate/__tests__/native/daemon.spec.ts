@@ -170,7 +170,7 @@ nativeTest(
     const obstacle = join(service.home, 'data/bad');
     writeFileSync(obstacle, 'in the way');
     service.daemon = start(['serve'], { cwd: service.home });
-    await service.daemon.printed(/elgate: route bad: .*data\/bad.*ERR_ELGATE_IO/);
+    await service.daemon.printed(/elgate: route bad is failed: .*data\/bad.*ERR_ELGATE_IO/);
     await service.ready();
     const admin = service.url.replace('http://', '');
     t.is((await run(['put', 'access'], { cwd: service.home, stdin: 'x\n' })).code, 0);

@@ -1,7 +1,8 @@
 // A fake addon for the command line in a process of its own (ELGATE_NATIVE names this file): one daemon
-// with one ring, always there unless FAKE_DAEMON=none. What it takes is written to FAKE_OUT.
+// with one ring, always there unless FAKE_DAEMON=none. What it takes is written to FAKE_OUT; what of its routes' status is otherwise, is read
+// from FAKE_STATUS at each look.
 
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { FakeMachine } from './fake-binding.js';
 import { FakeRing } from './fake-ring.js';
 
@@ -22,6 +23,10 @@ ring.capacity = Number(process.env.FAKE_CAPACITY ?? 1000);
 ring.refusals = (process.env.FAKE_REFUSALS ?? '').split(',').filter(Boolean).map(Number);
 ring.held = process.env.FAKE_HELD !== undefined;
 ring.level = Number(process.env.FAKE_LEVEL ?? 2);
+machine.statusOf = (route) => {
+  const file = process.env.FAKE_STATUS;
+  return file === undefined ? {} : (JSON.parse(readFileSync(file, 'utf8'))[route] ?? {});
+};
 const { binding } = machine;
 
 export const NativeEngine = binding.NativeEngine;

@@ -2,7 +2,7 @@
 
 import type { RouteConfig } from '../../src/config/route-schema.js';
 import { ERROR_TABLE } from '../../src/errors.generated.js';
-import type { Binding, EngineStatus, NativeEngine, NativeReader } from '../../src/native/binding.js';
+import type { Binding, EngineStatus, NativeEngine, NativeReader, RouteStatus } from '../../src/native/binding.js';
 import { FakeClient, type FakeRecord, FakeRing, nativeError } from './fake-ring.js';
 
 class FakeEngine implements NativeEngine {
@@ -11,6 +11,7 @@ class FakeEngine implements NativeEngine {
 
   constructor(
     readonly ring: FakeRing,
+    readonly statusOf: (route: string) => Partial<RouteStatus>,
     config: { routes: Record<string, RouteConfig> },
   ) {
     this.#routes = config.routes;
@@ -128,6 +129,8 @@ class FakeEngine implements NativeEngine {
           backlog_bytes: 0,
           abandoned_segments_total: 0,
           last_error: null,
+          damage: null,
+          ...this.statusOf(name),
         };
       }),
     };
@@ -272,6 +275,8 @@ export class FakeMachine {
   readonly cursors = new Map<string, { lsn: number }>();
   readonly configs: string[] = [];
   openFailure: Error | undefined;
+  /** What of a route's status is otherwise. */
+  statusOf: (route: string) => Partial<RouteStatus> = () => ({});
 
   /** A daemon's ring. */
   serve(path: string, dataDir = '/data'): FakeRing {
@@ -296,7 +301,7 @@ export class FakeMachine {
           const config = JSON.parse(json);
           const ring = this.rings.get(config.ring.path) ?? this.serve(config.ring.path, config.data_dir);
           ring.alive = true;
-          return new FakeEngine(ring, config);
+          return new FakeEngine(ring, (route) => this.statusOf(route), config);
         },
       },
       NativeClient: {

@@ -188,7 +188,15 @@ export interface RouteStatus {
   abandoned_segments_total: number;
   /** The second copy of the log, where the route has one. */
   mirror?: { trouble: string | null; segments_behind: number };
-  last_error: { at_us: number; code: string; message: string } | null;
+  last_error: RouteError | null;
+  /** The last damage found in the log, whatever went wrong since. */
+  damage: RouteError | null;
+}
+
+export interface RouteError {
+  at_us: number;
+  code: string;
+  message: string;
 }
 
 /** `describeLog()`, parsed. */

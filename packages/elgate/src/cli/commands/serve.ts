@@ -10,6 +10,10 @@ import { toElgateError } from '../../errors.js';
 import type { RouteFailure } from '../../native/binding.js';
 import { configFor, type WhereOptions, withFlags } from '../locate.js';
 import { bytes, count, oneLine, parseSeconds, print } from '../output.js';
+import { RouteWatch } from '../route-watch.js';
+
+/** How often the routes are looked at. */
+const WATCH_MS = 1_000;
 
 interface ServeOptions extends WhereOptions {
   drainTimeout: number;
@@ -34,7 +38,30 @@ async function serve(options: ServeOptions): Promise<void> {
   daemon = await Daemon.start(config);
   const end = stopped(daemon, options.drainTimeout * 1000);
   announce(daemon);
+  watch(daemon);
   await end;
+}
+
+/** Tells what becomes of the routes, until the daemon stops. */
+function watch(daemon: Daemon): void {
+  const routes = new RouteWatch();
+  let trouble = '';
+  const look = () => {
+    if (daemon.phase !== 'running') {
+      clearInterval(timer);
+      return;
+    }
+    try {
+      for (const line of routes.changes(engineStatus(daemon).routes)) process.stderr.write(`elgate: ${line}\n`);
+      trouble = '';
+    } catch (error) {
+      const { code, message } = toElgateError(error);
+      if (message !== trouble) process.stderr.write(`elgate: no status: ${oneLine(message)} [${code}]\n`);
+      trouble = message;
+    }
+  };
+  const timer = setInterval(look, WATCH_MS);
+  look();
 }
 
 /** Resolves once a first signal has been served. A second one ends the process at once. */
@@ -76,7 +103,8 @@ async function reload(daemon: Daemon, options: ServeOptions): Promise<void> {
       .filter((kind) => changes[kind].length > 0)
       .map((kind) => `${kind} ${changes[kind].join(', ')}`);
     print(`reloaded: ${list.length > 0 ? list.join('; ') : 'no route changed'}`);
-    changes.failed.forEach(tellFailure);
+    // Of one that was added the watch tells, as it does when it goes well.
+    changes.failed.filter(({ name }) => !changes.added.includes(name)).forEach(tellFailure);
     if (needRestart.length > 0) print(`only from the next start: ${needRestart.join(', ')}`);
   } catch (error) {
     const { code, message } = toElgateError(error);
@@ -113,7 +141,4 @@ function announce(daemon: Daemon): void {
     print(`  route    ${name}: ${route.sink} ${to}${source === 'api' ? ' (added at run time)' : ''}`);
   }
   for (const notice of daemon.notices) process.stderr.write(`elgate: ${oneLine(notice)}\n`);
-  for (const { name, state, last_error } of status.routes) {
-    if (state === 'failed' && last_error !== null) tellFailure({ name, ...last_error });
-  }
 }
