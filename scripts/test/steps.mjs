@@ -91,7 +91,20 @@ export const STEPS = [
     run: (context) =>
       cargo(
         context,
-        ['test', '--locked', '-p', 'elgate-log', '-p', 'elgate-sim', '--features', SEEDED_BUGS, '--test', 'torn', '--test', 'seeded_bugs'],
+        [
+          'test',
+          '--locked',
+          '-p',
+          'elgate-log',
+          '-p',
+          'elgate-sim',
+          '--features',
+          SEEDED_BUGS,
+          '--test',
+          'torn',
+          '--test',
+          'seeded_bugs',
+        ],
         { timeoutSeconds: 1200 },
       ),
   },
