@@ -9,7 +9,7 @@
 
 use crate::config::RouteConfig;
 use crate::feed::{Feed, FeedEvent, gap_advice};
-use crate::sink::Sink;
+use crate::sink::{Sink, Trouble};
 use crate::status::LastError;
 use elgate_io::{Arena, Completion, File, Op};
 use elgate_log::{LogEvent, LogWriter, SourceSpan};
@@ -169,16 +169,13 @@ impl Route {
         self.taken = self.taken.max(Lsn(sink.next().0 - 1));
         self.delivered = sink.delivered();
         self.log.set_delivered(self.delivered);
-        if let Some(trouble) = sink.take_trouble() {
-            self.last_error =
-                Some(LastError { at_us: wall.0, code: trouble.code, message: trouble.message });
-        }
         // More is in memory and the sink has room for it: go on next turn, so that other routes
         // get theirs.
         self.dirty |= !self.paused && sink.wants() && self.feed.is_ahead_of(&self.log, sink.next());
         if sink.next() > self.log.readable() {
             self.feed.release();
         }
+        self.note_sink_trouble(wall);
     }
 
     /// Offers the batch at hand until the sink has it all or wants no more.
@@ -302,6 +299,8 @@ impl Route {
                 if let Some(sink) = &mut self.sink {
                     sink.handle(token, completion, now, wall);
                 }
+                // Now, for the state that goes with it is seen from now on.
+                self.note_sink_trouble(wall);
             }
         }
     }
@@ -455,6 +454,13 @@ impl Route {
     /// Whether producers that were asked to wait may go on.
     pub(crate) fn takes_again(&self, now: Monotonic) -> bool {
         self.held.is_empty() && !self.is_stuck(now)
+    }
+
+    fn note_sink_trouble(&mut self, wall: WallTime) {
+        if let Some(trouble) = self.sink.as_mut().and_then(Sink::take_trouble) {
+            let Trouble { code, message } = trouble;
+            self.last_error = Some(LastError { at_us: wall.0, code, message });
+        }
     }
 
     pub(crate) fn note(&mut self, wall: WallTime, code: ErrorCode, message: String) {

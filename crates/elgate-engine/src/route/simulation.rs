@@ -6,6 +6,7 @@ use crate::config::RouteConfig;
 use crate::open_route::{LogPlace, Surroundings};
 use crate::shard::Address;
 use crate::sink::Sink;
+use crate::status::RouteState;
 use elgate_io::sim::{SimDriver, SimWorld};
 use elgate_io::{Completion, Driver, Op, Wait};
 use elgate_log::SourceSpan;
@@ -459,4 +460,30 @@ fn a_submission_logged_in_part_before_is_acknowledged_with_its_last_record() {
     assert_eq!(acks.len(), 1, "the other");
     route.acknowledge_through(last, Level::Durable, &mut acks);
     assert_eq!(acks.len(), 2);
+}
+
+#[test]
+fn a_route_that_stops_says_why_at_once() {
+    let mut run = Run::new(1);
+    let config = r#"{ "sink": "http", "url": "http://127.0.0.1:9/", "segment_bytes": 4194304,
+        "retry": { "max_attempts": 1 } }"#;
+    run.config = serde_json::from_str(config).expect("valid");
+    let mut route = run.open();
+    let mut driver = run.world.driver();
+    let mut acks = Vec::new();
+    run.submit(&mut route, &driver, &mut acks);
+    for _ in 0..400 {
+        let (now, wall) = (driver.now(), driver.wall_time());
+        let submit = &mut |part, id, op| driver.submit(number(part, id), op);
+        route.pump(now, wall, submit, &mut acks);
+        turn_over(&mut route, &mut driver, |_, _, _| ());
+        // Whoever asks now is answered before the route is pumped again.
+        let status = route.status();
+        if status.state == RouteState::Stopped {
+            let said = status.last_error.expect("it says why").message;
+            assert!(said.contains("resume the route"), "{said}");
+            return;
+        }
+    }
+    panic!("it never stopped: {:?}", route.status());
 }
