@@ -242,7 +242,8 @@ impl Check<'_> {
         let mut promised = promised;
         if self.live.is_none() {
             for pair in &mut pairs[behind..] {
-                promised = promised.max(self.stated_from(pair, BEGIN, Lsn(1), 0)?);
+                let stated = self.stated_from(pair, BEGIN, Lsn(1), 0)?;
+                promised = promised.max(stated).max(pair.twin_stated);
             }
         }
         let holds_promised = |pair: &Pair| pair.first.is_some_and(|first| first <= promised);
